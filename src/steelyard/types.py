@@ -1,0 +1,104 @@
+"""The records that pass between packages, and the axis letters, defined once.
+
+Axis names used in every shape of the library:
+
+==========  =====================================================================
+``batch``   items of one update
+``seed``    runs that train together under ``vmap``
+``env``     parallel environments
+``time``    steps of an episode or a rollout
+``step``    steps of a dataset, all episodes end to end
+``episode`` episodes of a dataset
+``obs``     observation components
+``act``     action components
+``item``    things that are scored and weighted
+==========  =====================================================================
+
+Learners act in ``[-1, 1]`` (``Transition.action``); data at rest keep environment units.
+:class:`EnvSpec` converts between the two, and nothing else does.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+
+class Transition(eqx.Module):
+    """A batch of environment steps, actions normalised to ``[-1, 1]``.
+
+    ``next_observation`` is the true final observation of the step, also where the episode ends.
+    Only ``terminated`` stops bootstrapping; a time limit is no part of a transition.
+    """
+
+    observation: Float[Array, "*batch obs"]
+    action: Float[Array, "*batch act"]
+    reward: Float[Array, "*batch"]
+    terminated: Bool[Array, "*batch"]
+    next_observation: Float[Array, "*batch obs"]
+
+
+class RewardFreeTransition(eqx.Module):
+    """A batch of environment steps from which the task's reward is absent by type.
+
+    Imitators receive this and nothing else, so no code path can leak the reward to them.
+    """
+
+    observation: Float[Array, "*batch obs"]
+    action: Float[Array, "*batch act"]
+    terminated: Bool[Array, "*batch"]
+    next_observation: Float[Array, "*batch obs"]
+
+
+class ImitationBatch(eqx.Module):
+    """One batch from each of the two sources that an imitator with interaction sees."""
+
+    policy: RewardFreeTransition
+    demonstration: RewardFreeTransition
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """What a learner, a dataset or a report must know of a task; hashable and JSON-serialisable.
+
+    Attributes:
+        id: Name of the task, e.g. ``"Pendulum-v1"``.
+        observation_size: Number of observation components.
+        action_low: Lower bound per action component, in environment units.
+        action_high: Upper bound per action component, in environment units.
+        max_episode_steps: Time limit in steps, after which an episode is truncated.
+        can_terminate: Whether an episode can end before its time limit.
+    """
+
+    id: str
+    observation_size: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    max_episode_steps: int
+    can_terminate: bool
+
+    @property
+    def action_size(self) -> int:
+        """Number of action components."""
+        return len(self.action_low)
+
+    @property
+    def action_centre(self) -> np.ndarray:
+        """Centre of the action box, ``(high + low) / 2``, ``[act]``, environment units."""
+        low, high = np.asarray(self.action_low), np.asarray(self.action_high)
+        return ((high + low) / 2).astype(np.float32)
+
+    @property
+    def action_scale(self) -> np.ndarray:
+        """Half width of the action box, ``(high - low) / 2``, ``[act]``, environment units."""
+        low, high = np.asarray(self.action_low), np.asarray(self.action_high)
+        return ((high - low) / 2).astype(np.float32)
+
+    def to_env_units(self, action: np.ndarray) -> np.ndarray:
+        """Map learner actions in ``[-1, 1]`` to environment units, ``[*batch, act]`` float32."""
+        return self.action_centre + self.action_scale * np.asarray(action, np.float32)
+
+    def to_learner_units(self, action: np.ndarray) -> np.ndarray:
+        """Map actions in environment units to ``[-1, 1]``, ``[*batch, act]`` float32."""
+        return (np.asarray(action, np.float32) - self.action_centre) / self.action_scale
