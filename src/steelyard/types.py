@@ -52,10 +52,31 @@ class RewardFreeTransition(eqx.Module):
 
 
 class ImitationBatch(eqx.Module):
-    """One batch from each of the two sources that an imitator with interaction sees."""
+    """One batch from each of the two sources that an imitator with interaction sees.
+
+    Attributes:
+        policy: Rows of the policy's own experience.
+        demonstration: Rows of the expert's.
+        fresh: Rows that stand for the policy in the reward's loss where they differ from
+            ``policy``.
+    """
 
     policy: RewardFreeTransition
     demonstration: RewardFreeTransition
+    fresh: RewardFreeTransition | None = None
+
+
+class UpdateInfo(eqx.Module):
+    """What one update of a learner reports.
+
+    Attributes:
+        metrics: Scalars for the log.
+        items: What the update knew per item of its batch (losses, TD errors), never averaged, so
+            that scores can be made of it.
+    """
+
+    metrics: dict[str, Float[Array, ""]]
+    items: dict[str, Float[Array, "*items"]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,14 @@
+"""Network building blocks: per-item functions of one observation, batched by ``jax.vmap``."""
+
+from steelyard.nets.distributions import TanhGaussian, sample_tanh_normal, tanh_normal_log_prob
+from steelyard.nets.ensemble import apply_ensemble, make_ensemble
+from steelyard.nets.mlp import MLP
+
+__all__ = [
+    "MLP",
+    "TanhGaussian",
+    "apply_ensemble",
+    "make_ensemble",
+    "sample_tanh_normal",
+    "tanh_normal_log_prob",
+]

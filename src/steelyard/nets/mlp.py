@@ -1,0 +1,63 @@
+"""A multi-layer perceptron of one item."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class MLP(eqx.Module):
+    """Fully connected network ``[in] -> [out]`` with a linear last layer.
+
+    Weights are stored ``[in, out]`` and drawn from ``U(±1/sqrt(in))``, biases start at zero. The
+    network is a function of one item; batch it with ``jax.vmap``.
+
+    Attributes:
+        weights: One matrix ``[in, out]`` per layer.
+        biases: One vector ``[out]`` per layer.
+        activation: Elementwise function after every layer but the last.
+    """
+
+    weights: tuple[Float[Array, "_in _out"], ...]
+    biases: tuple[Float[Array, " _out"], ...]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        hidden: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+        last_scale: float = 1.0,
+    ):
+        """Draw the parameters.
+
+        Args:
+            in_size: Components of the input.
+            out_size: Components of the output.
+            hidden: Width of each hidden layer.
+            key: Random key.
+            activation: Elementwise non-linearity.
+            last_scale: Factor on the last layer's initial weights; 0 gives a network that is
+                exactly zero at the start.
+        """
+        sizes = (in_size, *hidden, out_size)
+        keys = jax.random.split(key, len(sizes) - 1)
+        weights = [
+            jax.random.uniform(k, (i, o), minval=-1.0, maxval=1.0) / jnp.sqrt(i)
+            for k, i, o in zip(keys, sizes[:-1], sizes[1:], strict=True)
+        ]
+        weights[-1] = weights[-1] * last_scale
+        self.weights = tuple(weights)
+        self.biases = tuple(jnp.zeros(o) for o in sizes[1:])
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
+        """Apply the network to one item."""
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = self.activation(x @ weight + bias)
+        return x @ self.weights[-1] + self.biases[-1]

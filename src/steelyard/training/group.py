@@ -1,0 +1,137 @@
+"""Runs that train together: one compiled program, but each keeps its own folder."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from steelyard.training.checkpoint import load_tree, save_tree, stack_runs, take_run
+from steelyard.training.metrics import Sink, write_all
+from steelyard.training.run_folder import RunFolder
+
+Tree = TypeVar("Tree")
+
+
+class Ticker(Protocol):
+    """A progress display: told how far the work is."""
+
+    def __call__(self, step: int, note: str = "") -> None:
+        """Show that ``step`` of the total are done."""
+        ...
+
+
+@dataclasses.dataclass
+class RunGroup:
+    """Seeds that train in lockstep under ``vmap``, each with its own folder, metrics, checkpoint.
+
+    A run that turns non-finite is frozen: nothing more is written for it, the others go on.
+
+    Attributes:
+        seeds: Seed of each run.
+        folders: Folder of each run.
+        open_sinks: Makes a run's metric sinks from its folder and the step it resumes at.
+        arm: Name of the arm, for errors.
+    """
+
+    seeds: Sequence[int]
+    folders: Sequence[RunFolder]
+    open_sinks: Callable[[RunFolder, int], list[Sink]]
+    arm: str
+
+    def __post_init__(self) -> None:
+        self.failures: dict[int, str] = {}
+        self._sinks: list[list[Sink]] = []
+        self._before = 0.0
+        self._clock = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds the group has trained, earlier sessions and evaluation included."""
+        return self._before + time.perf_counter() - self._clock
+
+    def restore(self, like: Tree) -> tuple[Tree | None, int, int]:
+        """Load the group's last checkpoint.
+
+        Args:
+            like: One run's state, as it was given to :meth:`save`.
+
+        Returns:
+            The stacked state, or none where there is no checkpoint; steps done; checkpoints made.
+
+        Raises:
+            ValueError: The runs stand at different steps and cannot go on in lockstep.
+        """
+        status = [folder.status() for folder in self.folders]
+        steps = [s.get("step", 0) if s.get("checkpoint") else 0 for s in status]
+        if len(set(steps)) > 1:
+            places = dict(zip(self.seeds, steps, strict=True))
+            raise ValueError(f"Runs of one group must stand at the same step; got {places}.")
+        self._sinks = [self.open_sinks(folder, steps[0]) for folder in self.folders]
+        self._before = max(s.get("seconds", 0.0) for s in status) if steps[0] else 0.0
+        self._clock = time.perf_counter()
+        for folder in self.folders:
+            folder.set_status("running")
+        if steps[0] == 0:
+            return None, 0, 0
+        name = status[0]["checkpoint"]
+        states = [load_tree(folder.checkpoints / name, like) for folder in self.folders]
+        return stack_runs(states), steps[0], status[0]["generation"]
+
+    def save(self, state: Any, step: int, generation: int) -> None:
+        """Write each live run's slice of the state, then point its status at it."""
+        for i, folder in enumerate(self.folders):
+            if i in self.failures:
+                continue
+            name = f"state_{step}.safetensors"
+            save_tree(folder.checkpoints / name, take_run(state, i))
+            folder.set_status(
+                "running",
+                step=step,
+                seconds=self.seconds,
+                generation=generation,
+                checkpoint=name,
+            )
+            for old in folder.checkpoints.glob("state_*.safetensors"):
+                if old.name != name:
+                    old.unlink()
+
+    def log(self, step: int, rows: dict[str, np.ndarray]) -> None:
+        """Write one row of metrics per live run; ``rows[name]`` is ``[seed]``."""
+        for i, sinks in enumerate(self._sinks):
+            if i in self.failures:
+                continue
+            row = {name: float(values[i]) for name, values in rows.items()}
+            write_all(sinks, {"step": step, "seconds": round(self.seconds, 3), **row})
+
+    def freeze_non_finite(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Stop every run in which a metric is no longer finite, and say which.
+
+        Raises:
+            FloatingPointError: No run of the group is left.
+        """
+        for name, values in metrics.items():
+            for i in np.flatnonzero(~np.isfinite(values)):
+                if int(i) in self.failures:
+                    continue
+                message = (
+                    f"{name} is {values[i]} in arm {self.arm!r}, seed {self.seeds[i]}, "
+                    f"at step {step}; the run stopped there"
+                )
+                self.failures[int(i)] = message
+                self.folders[i].set_status("diverged", error=message, step=step)
+        if len(self.failures) == len(self.folders):
+            raise FloatingPointError("; ".join(self.failures.values()))
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sinks in self._sinks:
+            for sink in sinks:
+                sink.close()
+        self._sinks = []
+
+    @property
+    def alive(self) -> list[int]:
+        """Indices of runs that are still finite."""
+        return [i for i in range(len(self.seeds)) if i not in self.failures]

@@ -1,0 +1,121 @@
+"""Metrics: JSON lines always, a CSV at the end, TensorBoard and Weights & Biases on request."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from steelyard.training.run_folder import finite
+
+
+class Sink(Protocol):
+    """Something that receives every row of metrics of one run."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Receive one row; ``row["step"]`` is its place on the time axis (frames, or updates offline)."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release."""
+        ...
+
+
+class JsonLines:
+    """``metrics.jsonl``: one object per line, appended as it comes; not-finite becomes null."""
+
+    def __init__(self, path: Path, resume_at: int = 0):
+        """Open for appending; rows later than step ``resume_at`` will be made again and go."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            kept = [row for row in read_rows(path) if row["step"] <= resume_at]
+            temporary = path.with_name(path.name + ".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            os.replace(temporary, path)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(finite(row)) + "\n")
+
+    def close(self) -> None:
+        """Write ``metrics.csv`` beside the lines."""
+        rows = read_rows(self.path)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with self.path.with_suffix(".csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class TensorBoard:
+    """Event files under ``tensorboard/`` of the run folder; needs ``steelyard[tensorboard]``."""
+
+    def __init__(self, folder: Path):
+        try:
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard is not installed: pip install 'steelyard[tensorboard]'"
+            ) from error
+        self._writer = EventFileWriter(str(folder / "tensorboard"))
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Write each number as a scalar at its step."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in row.items()
+            if isinstance(value, (int, float)) and name != "step"
+        ]
+        self._writer.add_event(Event(step=int(row["step"]), summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Flush the event file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A Weights & Biases run; needs ``steelyard[wandb]``; ``WANDB_MODE`` is honoured."""
+
+    def __init__(self, folder: Path, project: str, entity: str | None, group: str, name: str):
+        try:
+            import wandb
+        except ImportError as error:
+            raise ImportError(
+                "Weights & Biases is not installed: pip install 'steelyard[wandb]'"
+            ) from error
+        self._run = wandb.init(
+            project=project, entity=entity, group=group, name=name, dir=str(folder), reinit="create_new"
+        )
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Log a row at its step."""
+        self._run.log(finite(row), step=int(row["step"]))
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_all(sinks: Sequence[Sink], row: dict[str, Any]) -> None:
+    """Send one row to every sink."""
+    for sink in sinks:
+        sink.write(row)

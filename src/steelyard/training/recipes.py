@@ -1,0 +1,206 @@
+"""How each learner of the imitation study is trained: what it is made of and what it draws from.
+
+A recipe binds a learner to a loop; the loop itself knows none of them. Data flow: a run's config
+and its sources in, a stacked learner out.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from steelyard.agents.bc import BC, BCConfig
+from steelyard.agents.ipmd import IPMD, IPMDConfig, parse_policy_rows
+from steelyard.agents.sac import SAC, SACConfig
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.normalisation import Normaliser
+from steelyard.data.replay import take
+from steelyard.emphasis.demonstrations import EmphasisConfig
+from steelyard.emphasis.samplers import draw_uniform
+from steelyard.envs.base import Step, VectorEnv
+from steelyard.envs.registry import env_spec, make_env
+from steelyard.envs.seeding import training_seeds
+from steelyard.evaluation.evaluator import Evaluator
+from steelyard.training.demonstrations import DemonstrationRows, put_on_device
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.off_policy import OffPolicyConfig, train_off_policy
+from steelyard.training.offline import OfflineConfig, OfflineProblem, train_offline
+from steelyard.training.programs import OffPolicyProblem, Sources
+from steelyard.types import ImitationBatch, RewardFreeTransition, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class SACRun:
+    """A SAC run on a task's own reward."""
+
+    env: str = "Pendulum-v1"
+    """Task."""
+    agent: SACConfig = SACConfig()
+    """Learner."""
+    loop: OffPolicyConfig = OffPolicyConfig()
+    """Budget and intervals."""
+    observation_scale: tuple[float, ...] | None = None
+    """Fixed factor per observation component; none normalises by running statistics."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IPMDRun:
+    """An IPMD run on demonstrations."""
+
+    env: str = "Pendulum-v1"
+    """Task; its reward is never read."""
+    agent: IPMDConfig = IPMDConfig()
+    """Learner."""
+    loop: OffPolicyConfig = OffPolicyConfig()
+    """Budget and intervals."""
+    emphasis: EmphasisConfig = EmphasisConfig()
+    """How much each demonstration counts."""
+    bc_pretrain_updates: int = 0
+    """Behaviour-cloning steps of the actor before the first update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BCRun:
+    """A behaviour-cloning run on demonstrations."""
+
+    env: str = "Pendulum-v1"
+    """Task; needed for evaluation only."""
+    agent: BCConfig = BCConfig()
+    """Learner."""
+    epochs: int = 100
+    """Passes over the training rows."""
+    min_steps: int = 6_000
+    """Least number of gradient steps, for small datasets."""
+    validation_share: float = 0.1
+    """Share of episodes held out; rounded down, so below ten episodes none is."""
+    emphasis: EmphasisConfig = EmphasisConfig()
+    """How much each demonstration counts."""
+    checkpoint_interval: int | None = None
+    """Gradient steps between checkpoints; none writes one at the end only."""
+
+    def steps(self, rows: int) -> int:
+        """Gradient steps for ``rows`` training rows: ``max(epochs · ceil(rows / batch), least)``."""
+        return max(self.epochs * -(-rows // self.agent.batch_size), self.min_steps)
+
+
+def train_sac(run: SACRun, group: RunGroup, tick: Ticker) -> SAC:
+    """Train a group of SAC runs; returns the stacked learner."""
+    spec = env_spec(run.env)
+    normaliser = None if run.observation_scale is None else Normaliser.fixed(run.observation_scale)
+
+    def record(observation: np.ndarray, action: np.ndarray, step: Step) -> Transition:
+        return Transition(
+            observation, action, step.reward, step.terminated, step.next_observation
+        )
+
+    def draw(sources: Sources, key: PRNGKeyArray, rows: int) -> Transition:
+        return take(sources.replay.storage, draw_uniform(sources.replay.size, key, rows).indices)
+
+    problem = OffPolicyProblem(
+        create=lambda key: SAC.create(key, spec, run.agent, normaliser),
+        record=record,
+        draw=draw,
+        normaliser="running" if normaliser is None else "fixed",
+    )
+    make, evaluator = _environments(run.env, group.seeds, run.loop)
+    return train_off_policy(problem, run.loop, group, make, None, evaluator, tick).agent
+
+
+def train_ipmd(
+    run: IPMDRun, group: RunGroup, datasets: Sequence[Demonstrations], tick: Ticker
+) -> IPMD:
+    """Train a group of IPMD runs, each on its own demonstrations; returns the stacked learner.
+
+    The task's reward is dropped before anything is kept: replay holds reward-free rows (unless a
+    positive ``env_reward_weight`` asks for a mixed reward), and the demonstrations' is left behind.
+    """
+    spec = env_spec(run.env)
+    recent, mixed = parse_policy_rows(run.agent.policy_rows), run.agent.env_reward_weight > 0
+
+    def record(observation: np.ndarray, action: np.ndarray, step: Step) -> Any:
+        after, ended = step.next_observation, step.terminated
+        if mixed:
+            return Transition(observation, action, step.reward, ended, after)
+        return RewardFreeTransition(observation, action, ended, after)
+
+    def draw(sources: Sources, key: PRNGKeyArray, rows: int) -> ImitationBatch:
+        own_key, expert_key, fresh_key = jax.random.split(key, 3)
+        replay, expert_rows = sources.replay, run.agent.expert_batch_size * run.agent.policy_delay
+        own = take(replay.storage, draw_uniform(replay.size, own_key, rows).indices)
+        demonstration, _ = sources.demonstrations.draw(expert_key, expert_rows)
+        if recent is None:
+            return ImitationBatch(own, demonstration)
+        newest = draw_uniform(jnp.minimum(recent, replay.size), fresh_key, rows).indices
+        return ImitationBatch(own, demonstration, take(replay.storage, replay.recent(newest)))
+
+    def warm_start(agent: IPMD, sources: Sources, key: PRNGKeyArray) -> IPMD:
+        def body(agent: IPMD, key: PRNGKeyArray) -> tuple[IPMD, None]:
+            rows, _ = sources.demonstrations.draw(key, run.agent.expert_batch_size)
+            return agent.clone_step(rows), None
+
+        return jax.lax.scan(body, agent, jax.random.split(key, run.bc_pretrain_updates))[0]
+
+    problem = OffPolicyProblem(
+        create=lambda key: IPMD.create(key, spec, run.agent),
+        record=record,
+        draw=draw,
+        normaliser="frozen",
+        warm_start=warm_start if run.bc_pretrain_updates else None,
+    )
+    demonstrations = put_on_device(datasets, run.emphasis, group.seeds)
+    make, evaluator = _environments(run.env, group.seeds, run.loop)
+    return train_off_policy(
+        problem, run.loop, group, make, demonstrations, evaluator, tick
+    ).agent
+
+
+def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], tick: Ticker) -> BC:
+    """Train a group of behaviour-cloning runs; returns the stacked learner that is kept."""
+    spec = env_spec(run.env)
+    parts = [d.split(run.validation_share, s) for d, s in zip(datasets, group.seeds, strict=True)]
+    train = put_on_device([part[0] for part in parts], run.emphasis, group.seeds)
+    held_out = [part[1] for part in parts if part[1] is not None]
+    validation = put_on_device(held_out) if len(held_out) == len(parts) else None
+    steps = bc_steps(run, datasets, group.seeds)
+
+    def create(data: tuple[DemonstrationRows, Any], key: PRNGKeyArray) -> BC:
+        return BC.create(key, spec, run.agent, data[0].statistics.normaliser(), steps)
+
+    def draw(data: tuple[DemonstrationRows, Any], key: PRNGKeyArray, rows: int) -> tuple:
+        batch, weights = data[0].draw(key, rows)
+        return batch, weights if run.emphasis.through == "losses" else None
+
+    def validate(agent: BC, data: tuple[DemonstrationRows, DemonstrationRows]) -> Array:
+        held_out = data[1]
+        losses = agent.losses(held_out.rows)
+        valid = jnp.arange(losses.shape[0]) < held_out.count
+        return jnp.sum(jnp.where(valid, losses, 0.0)) / held_out.count
+
+    problem = OfflineProblem(create, draw, None if validation is None else validate)
+    config = OfflineConfig(steps=steps, checkpoint_interval=run.checkpoint_interval)
+    data = (train, validation)
+    return train_offline(problem, config, group, data, run.agent.batch_size, tick)
+
+
+def bc_steps(run: BCRun, datasets: Sequence[Demonstrations], seeds: Sequence[int]) -> int:
+    """Gradient steps of a group: those of its largest training split."""
+    return max(
+        run.steps(data.split(run.validation_share, seed)[0].num_steps)
+        for data, seed in zip(datasets, seeds, strict=True)
+    )
+
+
+def _environments(
+    env_id: str, seeds: Sequence[int], loop: OffPolicyConfig
+) -> tuple[Callable[[int], VectorEnv], Evaluator]:
+    """Training environments by generation, and an evaluator on starts that training never sees."""
+
+    def generation_seeds(generation: int) -> list[int]:
+        return [s for seed in seeds for s in training_seeds(seed, loop.num_envs, generation)]
+
+    evaluator = Evaluator(env_id, len(seeds), training_seeds=generation_seeds(0))
+    return lambda generation: make_env(env_id, generation_seeds(generation)), evaluator

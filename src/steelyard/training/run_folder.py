@@ -1,0 +1,122 @@
+"""A run's folder: its config, status, metrics, checkpoints; the only memory a run has."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RECORDED_PACKAGES = ("steelyard", "jax", "jaxlib", "equinox", "optax", "envpool", "numpy")
+
+
+def to_plain(value: Any) -> Any:
+    """Reduce a config to JSON types: dataclasses to dicts, tuples to lists, inf to ``"inf"``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def run_id(config: Any) -> str:
+    """Name of a run: a hash of its resolved config (12 hexadecimal digits)."""
+    canonical = json.dumps(to_plain(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; numbers that are not finite become ``null``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(finite(to_plain(value)), indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that are not finite by ``None``, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+class RunFolder:
+    """One run on disk.
+
+    ``config.json``, ``status.json``, ``versions.json``, ``metrics.jsonl``, ``checkpoints/``,
+    ``eval/``, ``plots/``, ``videos/``.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """Append-only metrics, one JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    def open(self, config: Any, parent: str | None = None) -> "RunFolder":
+        """Create the folder, or check that it holds the same config.
+
+        Raises:
+            ValueError: The folder holds a run of another config.
+        """
+        plain = to_plain(config)
+        existing = self.read("config.json")
+        if existing is not None and existing != finite(plain):
+            raise ValueError(
+                f"{self.path} holds a run of another config. Choose another folder, or delete it."
+            )
+        if existing is None:
+            write_json(self.path / "config.json", plain)
+        write_json(self.path / "versions.json", versions())
+        if self.read("status.json") is None:
+            self.set_status("pending", parent=parent)
+        return self
+
+    def read(self, name: str) -> Any | None:
+        """A JSON file of the folder, or none where it is missing."""
+        path = self.path / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def status(self) -> dict[str, Any]:
+        """State (``pending | running | done | diverged | failed``), frames, seconds and more."""
+        return self.read("status.json") or {"state": "missing"}
+
+    def set_status(self, state: str, **fields: Any) -> None:
+        """Merge fields into ``status.json``."""
+        stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        merged = {**self.status(), **fields, "state": state, "updated": stamp}
+        write_json(self.path / "status.json", merged)
