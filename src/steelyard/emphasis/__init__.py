@@ -1,0 +1,90 @@
+"""Emphasis: what data count, and how much, as parts that are seen, swapped and measured.
+
+A score says how much each item matters, a weighting turns scores into a distribution, a sampler
+draws batches from it or a reduction weights losses with it, and diagnostics say what it did.
+"""
+
+from steelyard.emphasis.checks import require_nonnegative
+from steelyard.emphasis.clusters import cluster_labels
+from steelyard.emphasis.diagnostics import RATIO_EDGES, diagnose
+from steelyard.emphasis.measures import length_base, uniform_base
+from steelyard.emphasis.reductions import (
+    REDUCTIONS,
+    CVaR,
+    Mean,
+    Reduction,
+    SelfNormalisedMean,
+    WeightedMean,
+    make_reduction,
+)
+from steelyard.emphasis.samplers import (
+    SAMPLERS,
+    Drawn,
+    DrawnStarts,
+    Multinomial,
+    Sampler,
+    Systematic,
+    Table,
+    defensive_mixture,
+    draw_starts,
+    draw_starts_from,
+    draw_uniform,
+    make_sampler,
+    tabulate,
+)
+from steelyard.emphasis.scores import SCORES, constant, episode_return, own_loss
+from steelyard.emphasis.weightings import (
+    WEIGHTINGS,
+    Balanced,
+    Drop,
+    Proportional,
+    Rank,
+    Softmax,
+    Tail,
+    Uniform,
+    Weighting,
+    make_weighting,
+)
+
+__all__ = [
+    "RATIO_EDGES",
+    "REDUCTIONS",
+    "SAMPLERS",
+    "SCORES",
+    "WEIGHTINGS",
+    "Balanced",
+    "CVaR",
+    "Drawn",
+    "DrawnStarts",
+    "Drop",
+    "Mean",
+    "Multinomial",
+    "Proportional",
+    "Rank",
+    "Reduction",
+    "Sampler",
+    "SelfNormalisedMean",
+    "Softmax",
+    "Systematic",
+    "Table",
+    "Tail",
+    "Uniform",
+    "WeightedMean",
+    "Weighting",
+    "cluster_labels",
+    "constant",
+    "defensive_mixture",
+    "diagnose",
+    "draw_starts",
+    "draw_starts_from",
+    "draw_uniform",
+    "episode_return",
+    "length_base",
+    "make_reduction",
+    "make_sampler",
+    "make_weighting",
+    "own_loss",
+    "require_nonnegative",
+    "tabulate",
+    "uniform_base",
+]

@@ -1,5 +1,6 @@
 """The one interface through which data come from a simulator."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -54,3 +55,53 @@ class VectorEnv(Protocol):
     def close(self) -> None:
         """Release the simulator."""
         ...
+
+
+def checked_seeds(seeds: Sequence[int]) -> list[int]:
+    """Return ``seeds`` as plain integers, or refuse them.
+
+    Args:
+        seeds: One seed per environment, distinct, each in ``[0, 2**31 - 1]``.
+
+    Raises:
+        ValueError: If there is none, one is out of range, or two are equal (two environments with
+            one seed would hold the same episodes twice).
+    """
+    plain = [int(seed) for seed in seeds]
+    if not plain:
+        raise ValueError("a vector environment needs at least one seed, one per environment: got 0")
+    for index, seed in enumerate(plain):
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"a seed lies in [0, {2**31 - 1}]: got {seed} for environment {index}")
+    first = {seed: index for index, seed in reversed(list(enumerate(plain)))}
+    for index, seed in enumerate(plain):
+        if first[seed] != index:
+            raise ValueError(
+                f"seeds are distinct: environments {first[seed]} and {index} both got {seed}"
+            )
+    return plain
+
+
+def checked_action(action: np.ndarray, spec: EnvSpec, num_envs: int) -> np.ndarray:
+    """Return ``action`` as an array, or refuse it before the simulator sees it.
+
+    Args:
+        action: ``[env, act]``, environment units.
+        spec: The task that is stepped.
+        num_envs: Number of environments that are stepped.
+
+    Raises:
+        ValueError: If the shape differs from ``[env, act]`` or a value is not finite.
+    """
+    action = np.asarray(action)
+    expected = (num_envs, spec.action_size)
+    if action.shape != expected:
+        raise ValueError(
+            f"{spec.id}: actions have shape [env, act] = {list(expected)}, got {list(action.shape)}"
+        )
+    if not np.isfinite(action).all():
+        row = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
+        raise ValueError(
+            f"{spec.id}: actions are finite, got {action[row].tolist()} for environment {row}"
+        )
+    return action

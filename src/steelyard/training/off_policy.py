@@ -103,7 +103,9 @@ def train_off_policy(
             action = np.asarray(
                 programs.act(state.agent, seen, keys, frames, random=frames < config.random_frames)
             )
-            group.freeze_non_finite(frames, {k: np.asarray(v) for k, v in metrics.items()})
+            checked = {"action": action.sum((1, 2))} | as_numpy(metrics)
+            group.freeze_non_finite(frames, checked)
+            action = np.where(np.isfinite(action), action, 0.0)  # of frozen runs
             if pending is not None:
                 state, metrics = digest(pending, frames)  # runs while the simulator steps
             step = env.step(env.spec.to_env_units(action).reshape(num * rows, -1))
@@ -116,15 +118,20 @@ def train_off_policy(
             if segment_ends:
                 state, metrics = digest(pending, frames)
             if segment_ends or crossed(frames, rows, config.log_interval):
-                group.log(frames, {k: np.asarray(v) for k, v in metrics.items()} | returns.take())
+                group.log(frames, as_numpy(metrics) | returns.take())
                 tick(frames, returns.note)
             if evaluate and (done or crossed(frames, rows, config.eval_interval)):
                 group.log(frames, evaluate(state.agent))
         env.close()
-        group.freeze_non_finite(frames, {k: np.asarray(v) for k, v in metrics.items()})
+        group.freeze_non_finite(frames, as_numpy(metrics))
         generation += 1
         group.save(state, frames, generation)
     return state
+
+
+def as_numpy(metrics: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Metrics on the host, ``[seed]`` each."""
+    return {name: np.asarray(value) for name, value in metrics.items()}
 
 
 def crossed(frames: int, rows: int, interval: int | None) -> bool:

@@ -1,0 +1,125 @@
+"""Tasks by name: one function that builds any of them, and one that describes it cheaply.
+
+========================  ======================================================================
+id                        task
+========================  ======================================================================
+``Pendulum-v1``, ...      EnvPool's, the default
+``gymnasium/<id>``        gymnasium's, one environment after the other
+``probe/<name>``          a probe with a known solution (``steelyard.envs.probes``)
+a name of your own        what you registered with ``register_env``
+========================  ======================================================================
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from steelyard.envs.base import VectorEnv
+from steelyard.envs.envpool import EnvPoolEnv, envpool_ids, envpool_spec
+from steelyard.envs.gymnasium import GymnasiumEnv
+from steelyard.envs.probes import PROBES, ProbeEnv, probe_spec
+from steelyard.types import EnvSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Tasks that are built the same way.
+
+    Attributes:
+        make: Maps an id, without the family's prefix, seeds and options to an environment.
+        describe: Maps such an id and options to a spec.
+        ids: Returns the ids that can be listed, without the prefix.
+    """
+
+    make: Callable[..., VectorEnv]
+    describe: Callable[..., EnvSpec]
+    ids: Callable[[], Sequence[str]]
+
+
+def _describe_by_building(make: Callable[..., VectorEnv]) -> Callable[..., EnvSpec]:
+    def describe(id: str, **options: Any) -> EnvSpec:
+        env = make(id, [0], **options)
+        env.close()
+        return env.spec
+
+    return describe
+
+
+FAMILIES: dict[str, Family] = {
+    "": Family(EnvPoolEnv, envpool_spec, envpool_ids),
+    "gymnasium/": Family(GymnasiumEnv, _describe_by_building(GymnasiumEnv), lambda: ()),
+    "probe/": Family(ProbeEnv, probe_spec, lambda: tuple(PROBES)),
+}
+
+_registered: dict[str, Callable[..., VectorEnv]] = {}
+
+
+def make_env(id: str, seeds: Sequence[int], **options: Any) -> VectorEnv:
+    """Build the task ``id`` with one environment per seed.
+
+    Args:
+        id: Name of the task; see the module's table.
+        seeds: One seed per environment, distinct, e.g. ``training_seeds(run=0, num_envs=4)``.
+        **options: Passed to the task's adapter, e.g. ``max_episode_steps=500``.
+
+    Raises:
+        ValueError: If the task, a seed or an option is refused; the message names what is legal.
+    """
+    if id in _registered:
+        return _registered[id](seeds, **options)
+    prefix = _prefix(id)
+    return FAMILIES[prefix].make(id.removeprefix(prefix), seeds, **options)
+
+
+def env_spec(id: str, **options: Any) -> EnvSpec:
+    """Describe the task ``id``, as ``make_env`` with the same options would build it.
+
+    Cheap for EnvPool and the probes; gymnasium's and registered tasks are built once to be asked.
+
+    Raises:
+        ValueError: As ``make_env``.
+    """
+    if id in _registered:
+        return _describe_by_building(lambda _, seeds, **o: make_env(id, seeds, **o))(id, **options)
+    prefix = _prefix(id)
+    return FAMILIES[prefix].describe(id.removeprefix(prefix), **options)
+
+
+def list_envs() -> list[str]:
+    """Return the ids of registered tasks, probes and EnvPool's tasks, in this order.
+
+    Gymnasium's are not listed; any of them works as ``gymnasium/<id>``.
+    """
+    listed = [*_registered]
+    for prefix in sorted(FAMILIES, reverse=True):
+        listed.extend(prefix + id for id in FAMILIES[prefix].ids())
+    return listed
+
+
+def register_env(id: str, factory: Callable[..., VectorEnv]) -> None:
+    """Make a task of your own known under ``id``, for this process.
+
+    Run ``steelyard.envs.check.check_env(factory)`` on it once.
+
+    Args:
+        id: A name that no other task has.
+        factory: Maps a sequence of seeds, and options, to an environment.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    taken = id in _registered or not id or id.startswith(tuple(filter(None, FAMILIES)))
+    if taken or id in envpool_ids():
+        raise ValueError(f"a registered task needs a name that is not taken: got {id!r}")
+    _registered[id] = factory
+
+
+def _prefix(id: str) -> str:
+    """Return the prefix of the id's family, the longest that fits."""
+    prefix = max((p for p in FAMILIES if id.startswith(p)), key=len)
+    if not prefix and id not in envpool_ids():
+        near = difflib.get_close_matches(id, list_envs(), n=3, cutoff=0.5)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"there is no task {id!r}{hint} (list_envs() names all)")
+    return prefix

@@ -1,0 +1,143 @@
+"""One record per finished run, and the JSON-lines file ``raw.jsonl`` that keeps them."""
+
+import collections
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from steelyard.reports.files import write_atomic
+from steelyard.reports.schema import SchemaError, as_json, parse
+
+Number = int | float
+AxisValue = int | float | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What one run of one arm and seed measured, and how to repeat it.
+
+    Attributes:
+        study: Name of the study, e.g. ``"imitation"``.
+        preset: Size at which it ran, e.g. ``"quick"``.
+        arm: Name of the arm, e.g. ``"ipmd"``.
+        seed: Seed of the whole pipeline; the same seed in two arms makes a pair.
+        axes: Value on each axis that applies to the arm, e.g. ``{"demonstrations": 10}``.
+        metrics: Final numbers; None (or NaN) where a number does not exist.
+        per_start_returns: Return from every evaluation start, in the fixed order of starts.
+        curve: Evaluations during training: ``seconds``, ``frames`` where the arm has any, metrics.
+        seconds: Wall time of the run.
+        frames: Environment steps the run took; None for a learner without an environment.
+        epochs: Passes over the dataset; None where there is no such thing.
+        hardware: Machine in words.
+        command: The command that repeats the run.
+        version: Version of the library.
+        versions: Versions of what it stands on.
+        run_id: Identity of the run.
+        parent: Identity of the run it continues, or None.
+        status: ``"done"``, or ``"diverged"`` where training stopped at a number that is not finite.
+        notes: Remarks a reader of the report must see.
+    """
+
+    study: str
+    preset: str
+    arm: str
+    seed: int
+    axes: dict[str, AxisValue]
+    metrics: dict[str, Number | None]
+    per_start_returns: tuple[Number | None, ...]
+    curve: tuple[dict[str, Number | None], ...]
+    seconds: Number
+    frames: int | None
+    epochs: int | None
+    hardware: str
+    command: str
+    version: str
+    versions: dict[str, str]
+    run_id: str
+    parent: str | None
+    status: Literal["done", "diverged"]
+    notes: tuple[str, ...] = ()
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric as a finite float; None if it is absent, null or not finite."""
+        return finite(self.metrics.get(name))
+
+
+def finite(value: Number | None) -> float | None:
+    """Return a number as a float, and None for None, NaN and infinities."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def label(record: Record, primary_axes: Mapping[str, AxisValue]) -> str:
+    """Name the arm of a record, with its axis values where they are not the primary ones.
+
+    Args:
+        record: The run.
+        primary_axes: The axis values at which an arm goes by its bare name.
+
+    Returns:
+        E.g. ``"ipmd"`` at the primary values and ``"ipmd[demonstrations=1]"`` elsewhere.
+    """
+    return record.arm + axes_suffix(record.axes, primary_axes)
+
+
+def axes_suffix(axes: Mapping[str, AxisValue], primary_axes: Mapping[str, AxisValue]) -> str:
+    """Write the axis values that differ from the primary ones, ``""`` where none does."""
+    other = [f"{k}={v}" for k, v in sorted(axes.items()) if primary_axes.get(k) != v]
+    return f"[{','.join(other)}]" if other else ""
+
+
+def validate(records: Sequence[Record]) -> None:
+    """Refuse records that do not make one comparison.
+
+    Raises:
+        ValueError: If there is no record, studies or presets are mixed, an arm has a seed twice at
+            the same axis values, or an axis name cannot name a file.
+    """
+    if not records:
+        raise ValueError("a report needs at least one record, got none")
+    for field in ("study", "preset"):
+        found = sorted({getattr(record, field) for record in records})
+        if len(found) > 1:
+            raise ValueError(f"all records of a report must share one {field}, got {found}")
+    runs = collections.Counter((label(record, {}), record.seed) for record in records)
+    twice = [f"{name} seed {seed}" for (name, seed), count in runs.items() if count > 1]
+    if twice:
+        raise ValueError(f"each arm may have each seed once, got twice: {', '.join(twice)}")
+    for axis in {axis for record in records for axis in record.axes}:
+        if not axis.isidentifier():
+            raise ValueError(f"an axis name must be an identifier, got {axis!r}")
+
+
+def load_records(path: Path) -> list[Record]:
+    """Read ``raw.jsonl`` and validate it; blank lines are skipped.
+
+    Raises:
+        SchemaError: If a line is no JSON object or a field is missing, unknown or of another type.
+        ValueError: See ``validate``.
+    """
+    records = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            # Python writes NaN and Infinity, which JSON does not know: both mean "no number".
+            value = json.loads(line, parse_constant=lambda _: None)
+        except json.JSONDecodeError as error:
+            raise SchemaError(f"{where}: must be one JSON object a line: {error}") from error
+        records.append(parse(Record, value, where))
+    try:
+        validate(records)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return records
+
+
+def dump_records(records: Iterable[Record], path: Path) -> Path:
+    """Write records as JSON lines, in one step, and return the path."""
+    lines = (json.dumps(as_json(record), allow_nan=False) for record in records)
+    return write_atomic(path, "".join(f"{line}\n" for line in lines))

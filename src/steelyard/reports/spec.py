@@ -1,0 +1,148 @@
+"""What a study tells the reports about itself, so that they need not know its learners."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+from steelyard.reports.files import write_atomic
+from steelyard.reports.records import AxisValue, Number
+from steelyard.reports.schema import as_json, parse
+
+Role = Literal["method", "baseline", "control", "anchor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number to tabulate: its key in ``Record.metrics``, and how to show and read it.
+
+    ``title`` fits into a sentence ("score"); ``column`` heads tables and axes, ``title`` if empty.
+    """
+
+    name: str
+    title: str
+    column: str = ""
+    description: str = ""
+    decimals: int = 3
+    higher_is_better: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Text above a column or along an axis."""
+        return self.column or self.title[:1].upper() + self.title[1:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One arm: its key in ``Record.arm``, its names for people and its part in the comparison.
+
+    ``training`` is the text of the Training column ("12,000 frames"); where it is empty the text
+    comes from the records.
+    """
+
+    name: str
+    title: str
+    description: str = ""
+    role: Role = "method"
+    training: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A pair to compare, ``arm - baseline``; done again at every axis value that both have."""
+
+    arm: str
+    baseline: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A level of the primary metric that gives it meaning, e.g. 0 for random, 1 for the expert."""
+
+    value: Number
+    title: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyReport:
+    """How to report a study.
+
+    Attributes:
+        study: Name of the study, as in its records.
+        title: Headline of the report.
+        primary_metric: The metric of bars, curves and verdicts; one of ``metrics``.
+        raw_metric: The metric in its own units, written beside every bar; one of ``metrics``.
+        metrics: What is tabulated, in order.
+        arms: The expected arms, in order; the reports name those without records as missing.
+        comparisons: What is compared; the first makes the headline.
+        primary_axes: Axis values at which an arm goes by its bare name.
+        axis_titles: Axis names for people, e.g. ``{"demonstrations": "Demonstration episodes"}``.
+        lines: Levels drawn in figures of the primary metric.
+        seeds: Expected seeds; if empty, every seed that any arm has.
+        description: Paragraphs that say what was compared and how.
+        limits: What the numbers do not show; printed in full.
+    """
+
+    study: str
+    title: str
+    primary_metric: str
+    raw_metric: str
+    metrics: tuple[Metric, ...]
+    arms: tuple[Arm, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    primary_axes: dict[str, AxisValue] = dataclasses.field(default_factory=dict)
+    axis_titles: dict[str, str] = dataclasses.field(default_factory=dict)
+    lines: tuple[Line, ...] = ()
+    seeds: tuple[int, ...] = ()
+    description: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a spec that refers to metrics or arms it does not define."""
+        metrics, arms = [m.name for m in self.metrics], [a.name for a in self.arms]
+        for field, names in (("metrics", metrics), ("arms", arms)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"StudyReport.{field} must have distinct names, got {names}")
+        for field in ("primary_metric", "raw_metric"):
+            if getattr(self, field) not in metrics:
+                raise ValueError(
+                    f"StudyReport.{field} must be one of {metrics}, got {getattr(self, field)!r}"
+                )
+        for comparison in self.comparisons:
+            for name in (comparison.arm, comparison.baseline):
+                if name not in arms:
+                    raise ValueError(
+                        f"StudyReport.comparisons must name arms of {arms}, got {name!r}"
+                    )
+
+    def metric(self, name: str) -> Metric:
+        """Return a metric by name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+    @property
+    def primary(self) -> Metric:
+        """The metric of bars, curves and verdicts."""
+        return self.metric(self.primary_metric)
+
+    @property
+    def raw(self) -> Metric:
+        """The metric in its own units."""
+        return self.metric(self.raw_metric)
+
+    def arm(self, name: str) -> Arm:
+        """Return an arm by name; one that the spec does not list shows under its own name."""
+        return next((arm for arm in self.arms if arm.name == name), Arm(name, name))
+
+    def axis_title(self, name: str) -> str:
+        """Return an axis name for people."""
+        return self.axis_titles.get(name, name.replace("_", " "))
+
+
+def load_spec(path: Path) -> StudyReport:
+    """Read ``report_spec.json``; errors name the file and the field."""
+    return parse(StudyReport, json.loads(path.read_text("utf-8")), str(path))
+
+
+def dump_spec(spec: StudyReport, path: Path) -> Path:
+    """Write ``report_spec.json`` in one step and return its path."""
+    return write_atomic(path, json.dumps(as_json(spec), indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,264 @@
+"""Runs studies: plans cells, trains those that share a program together, resumes, reports.
+
+A study is a plan (arms × seeds × axes, as cells that may continue one another), a way to execute a
+group of cells, and a way to report. The engine knows no learner. Data flow: config → cells → groups
+→ run folders → records → report.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from steelyard.reports import Record, StudyReport
+from steelyard.reports.schema import parse
+from steelyard.training.group import Ticker
+from steelyard.training.run_folder import RunFolder, run_id, to_plain
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study: an arm, a seed, a resolved config, and what it continues.
+
+    Attributes:
+        study: Name of the study.
+        arm: Name of the arm.
+        seed: Seed of the whole pipeline.
+        config: Resolved config, a frozen dataclass or plain values; part of the identity.
+        axes: Values on the study's axes.
+        parent: The cell whose outcome this one starts from.
+        size: Steps of work, for progress.
+    """
+
+    study: str
+    arm: str
+    seed: int
+    config: Any
+    axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    parent: "Cell | None" = None
+    size: int = 1
+
+    @property
+    def id(self) -> str:
+        """Hash of all that decides the outcome; how cells are grouped is no part of it."""
+        return run_id(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """What the hash is taken of."""
+        return {
+            "study": self.study,
+            "arm": self.arm,
+            "seed": self.seed,
+            "axes": dict(self.axes),
+            "config": self.config,
+            "parent": None if self.parent is None else self.parent.id,
+        }
+
+    @property
+    def program(self) -> str:
+        """Cells of equal program differ in seed and data only, so they can train together."""
+        parts = {"arm": self.arm, "axes": dict(self.axes), "config": self.config}
+        return run_id(parts)
+
+    @property
+    def label(self) -> str:
+        """Arm and axis values, for people."""
+        axes = ", ".join(f"{k} {v}" for k, v in self.axes.items())
+        return f"{self.arm} ({axes})" if axes else self.arm
+
+
+class Store:
+    """Where the runs of a study live: ``<root>/<study>/<run_id>/``."""
+
+    def __init__(self, root: Path, study: str):
+        self.path = Path(root) / study
+
+    def folder(self, cell: Cell) -> RunFolder:
+        """A cell's run folder, whether or not it exists yet."""
+        return RunFolder(self.path / cell.id)
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether the cell has finished."""
+        return self.folder(cell).status()["state"] == "done"
+
+
+class Study(Protocol[Config]):
+    """What a study offers to the engine and the command line."""
+
+    name: str
+    summary: str
+    config_type: type[Config]
+    presets: Mapping[str, str]
+
+    def configure(self, preset: str, env: str | None = None) -> Config:
+        """The config of a preset, for a task."""
+        ...
+
+    def check(self, config: Config, store: Store) -> None:
+        """Refuse bad input before any work starts."""
+        ...
+
+    def plan(self, config: Config) -> list[Cell]:
+        """All cells, each after its parent."""
+        ...
+
+    def group_size(self, cells: Sequence[Cell]) -> int:
+        """How many of these cells pay to train together."""
+        ...
+
+    def execute(self, cells: Sequence[Cell], config: Config, store: Store, tick: Ticker) -> None:
+        """Run a group of cells to the end and write their results."""
+        ...
+
+    def records(
+        self, config: Config, store: Store, preset: str, command: str
+    ) -> tuple[list[Record], StudyReport]:
+        """What the finished cells measured, and how to report it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a study is run; none of this can change a result beyond rounding."""
+
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    executor: str = "inline"
+    """`inline` runs groups one after the other, `process` several at a time."""
+    workers: int = 2
+    """Processes of the `process` executor."""
+    seed_group: int | None = None
+    """Seeds that train together; none lets the study choose."""
+
+
+def study_folder(store: Store, preset: str, config: Any) -> Path:
+    """Folder of a study's own report: the preset and the start of its config's hash."""
+    return store.path / f"study_{preset}_{run_id(config)[:8]}"
+
+
+def groups_to_run(
+    study: Study, cells: Sequence[Cell], store: Store, seed_group: int | None
+) -> list[list[Cell]]:
+    """Unfinished cells, in groups that can go on in lockstep, parents before children."""
+    waiting: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        status = store.folder(cell).status()
+        if status["state"] in ("done", "diverged"):
+            continue
+        step = status.get("step", 0) if status.get("checkpoint") else 0
+        waiting.setdefault((cell.program, step), []).append(cell)
+    groups = []
+    for same in waiting.values():
+        size = seed_group or study.group_size(same)
+        groups += [same[i : i + size] for i in range(0, len(same), size)]
+    return groups
+
+
+def open_folders(cells: Sequence[Cell], store: Store) -> list[RunFolder]:
+    """Create the cells' folders, each naming its parent."""
+    return [
+        store.folder(cell).open(cell.identity(), None if cell.parent is None else cell.parent.id)
+        for cell in cells
+    ]
+
+
+def ready(group: Sequence[Cell], store: Store) -> list[Cell]:
+    """The cells of a group whose parents have finished; the others are marked as skipped."""
+    able = []
+    for cell in group:
+        if cell.parent is None or store.is_done(cell.parent):
+            able.append(cell)
+        else:
+            state = store.folder(cell.parent).status()["state"]
+            folder = open_folders([cell], store)[0]
+            folder.set_status("skipped", error=f"its parent {cell.parent.id} is {state}")
+    return able
+
+
+def save_config(path: Path, study: str, preset: str, config: Any) -> None:
+    """Write a study's config so that :func:`load_config` and worker processes can read it."""
+    path.mkdir(parents=True, exist_ok=True)
+    content = {"study": study, "preset": preset, "config": dataclasses.asdict(config)}
+    (path / "study.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_config(path: Path, config_type: type[Config]) -> tuple[str, Config]:
+    """Preset and config of a study folder."""
+    content = json.loads((path / "study.json").read_text())
+    return content["preset"], parse(config_type, content["config"], str(path / "study.json"))
+
+
+def run_study(
+    study: Study,
+    config: Any,
+    preset: str,
+    options: Options,
+    make_progress: Callable[[str, int], Any],
+) -> Path:
+    """Run whatever is unfinished, and return the study's folder.
+
+    Args:
+        study: The study.
+        config: Its config.
+        preset: Name under which it is reported.
+        options: Where and how.
+        make_progress: ``(description, total) ->`` context manager that yields a ticker.
+    """
+    from steelyard.studies.executors import make_executor
+
+    store = Store(options.runs, study.name)
+    study.check(config, store)
+    folder = study_folder(store, preset, config)
+    save_config(folder, study.name, preset, config)
+    cells = study.plan(config)
+    groups = groups_to_run(study, cells, store, options.seed_group)
+    finished = sum(store.is_done(cell) for cell in cells)
+    print(
+        f"{study.name} ({preset}): {len(cells)} runs, {finished} done, "
+        f"{len(groups)} groups to train → {folder}",
+        file=sys.stderr,
+    )
+    executor = make_executor(options.executor, options.workers, options.runs)
+    executor(study, config, folder, groups, store, make_progress)
+    return folder
+
+
+def plan_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
+    """One row per cell for ``study status``: label, seed, state, step, seconds, folder."""
+    rows = []
+    for cell in cells:
+        status = store.folder(cell).status()
+        rows.append(
+            {
+                "run": cell.label,
+                "seed": cell.seed,
+                "state": "waiting" if status["state"] == "missing" else status["state"],
+                "step": status.get("step", 0),
+                "of": cell.size,
+                "seconds": status.get("seconds"),
+                "folder": cell.id,
+                "note": status.get("error", ""),
+            }
+        )
+    return rows
+
+
+__all__ = [
+    "Cell",
+    "Options",
+    "Store",
+    "Study",
+    "groups_to_run",
+    "load_config",
+    "open_folders",
+    "plan_table",
+    "ready",
+    "run_study",
+    "save_config",
+    "study_folder",
+    "to_plain",
+]
