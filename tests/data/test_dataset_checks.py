@@ -61,6 +61,13 @@ def test_an_observation_that_is_not_finite_is_named(flat):
     assert (error.episode, error.row) == (2, 2)
 
 
+def test_a_number_too_large_for_float32_is_named_as_not_finite(flat):
+    columns = columns_with("rewards", 6, 0.0)
+    columns["rewards"] = columns["rewards"].astype(np.float64)
+    columns["rewards"][6] = 1e300
+    assert failure(flat(columns), "finite", env_spec=SPEC).row == 2
+
+
 def test_columns_of_different_lengths_give_both_numbers(flat):
     columns = flat_columns(make_demonstrations())
     columns["rewards"] = columns["rewards"][:-1]

@@ -41,9 +41,7 @@ def test_transitions_are_reward_free_by_type_and_normalised_by_hand():
     episode = Episode(
         np.zeros((2, 1), np.float32), np.array([[1.0, 3.0]], np.float32), None, True, False
     )
-    demonstrations = Demonstrations.from_episodes(
-        [episode], spec, make_demonstrations().provenance
-    )
+    demonstrations = Demonstrations.from_episodes([episode], spec, make_demonstrations().provenance)
     steps = demonstrations.transitions()
     assert type(steps) is RewardFreeTransition
     np.testing.assert_array_equal(steps.action, [[0.5, 1.0]])  # (1 - 0) / 2 and (3 - 1) / 2
@@ -241,7 +239,7 @@ def test_actions_may_leave_the_bounds_by_a_millionth_of_the_half_width(excess, l
     if legal:
         assert len(changed(demonstrations, **spoil)) == 3
     else:
-        with pytest.raises(DatasetError, match="action bounds|outside"):
+        with pytest.raises(DatasetError, match="outside"):
             changed(demonstrations, **spoil)
 
 

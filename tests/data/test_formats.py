@@ -1,5 +1,6 @@
 """The contract battery of the file formats: every registered format obeys the same laws."""
 
+import contextlib
 import dataclasses
 import hashlib
 import tempfile
@@ -178,12 +179,12 @@ def test_two_readers_may_open_one_read_only_dataset_at_once(name, file, tmp_path
     save_demonstrations(make_demonstrations(), path, name)
     for item in files_under(path):
         item.chmod(0o444)
-    held = [open(item, "rb") for item in files_under(path)]
-    hdf5 = [item for item in files_under(path) if item.suffix == ".hdf5"]
-    readers = [h5py.File(item, "r", locking=False) for item in hdf5]
-    assert_same_arrays(load_demonstrations(path), load_demonstrations(path))
-    for handle in [*held, *readers]:
-        handle.close()
+    with contextlib.ExitStack() as first_reader:
+        for item in files_under(path):
+            first_reader.enter_context(item.open("rb"))
+            if item.suffix == ".hdf5":
+                first_reader.enter_context(h5py.File(item, "r"))
+        assert_same_arrays(load_demonstrations(path), make_demonstrations())
 
 
 @pytest.mark.parametrize(("name", "file"), CASES)

@@ -134,7 +134,7 @@ def test_an_unbounded_action_space_is_taken_as_no_bounds_and_noted(tmp_path):
     space = json.loads(metadata["action_space"])
     metadata["action_space"] = json.dumps(space | {"low": [-np.inf] * 2, "high": [np.inf] * 2})
     file.write_text(json.dumps(metadata))
-    with pytest.raises(DatasetError, match="no action bounds.*pass `env_spec=`"):
+    with pytest.raises(DatasetError, match=r"no action bounds.*pass `env_spec=`"):
         load_demonstrations(path)
     assert load_demonstrations(path, env_spec=SPEC).env_spec == SPEC
 

@@ -27,9 +27,18 @@ RANKS = Rank(0.7, 0.05)
 
 
 @eqx.filter_jit
-def draw_many(sampler, probabilities, base, keys, size):
-    """Draw once a key, ``[key, draw]``."""
+def compiled(sampler, probabilities, base, keys, size):
     return jax.vmap(lambda key: sampler(probabilities, key, size, base))(keys)
+
+
+def draw_many(sampler, probabilities, base, keys, size):
+    """Draw once a key, ``[key, draw]``; one program a class and shape."""
+    return compiled(jax.tree.map(jnp.asarray, sampler), probabilities, base, keys, size)
+
+
+def draw(sampler, probabilities, size, base=None):
+    """Draw once with ``KEY``."""
+    return jax.tree.map(lambda x: x[0], draw_many(sampler, probabilities, base, KEY[None], size))
 
 
 def ragged(items=7):
@@ -70,9 +79,9 @@ def test_systematic_draws_each_item_floor_or_ceil_times():
 
 @pytest.mark.parametrize("items", [5, 8192])
 def test_systematic_draws_n_of_n_equal_items_each_once(items):
-    for seed in range(3):
-        drawn = Systematic()(uniform_base(jnp.ones(items, bool)), jax.random.key(seed), items)
-        assert (np.asarray(drawn.indices) == np.arange(items)).all()
+    keys = jax.random.split(KEY, 5)
+    drawn = draw_many(Systematic(), uniform_base(jnp.ones(items, bool)), None, keys, items)
+    assert (np.asarray(drawn.indices) == np.arange(items)).all()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -88,7 +97,7 @@ def test_each_item_is_drawn_in_proportion_to_its_probability(name):
 def test_corrected_means_are_unbiased_for_the_base(name):
     scores, values = jnp.arange(12.0), jnp.sin(jnp.arange(12.0))
     base = length_base(jnp.arange(1, 13))
-    p = RANKS(scores, None, base)
+    p = jax.jit(RANKS)(scores, None, base)
     keys = jax.random.split(KEY, 4000)
     drawn = draw_many(make_sampler(name), p, base, keys, 5)
     means = np.asarray(jnp.mean(drawn.correction * values[drawn.indices], axis=1))
@@ -109,15 +118,13 @@ def test_uniform_probabilities_owe_exactly_one(name):
 def test_the_base_measure_owes_exactly_one_to_itself():
     base = length_base(jnp.array([3, 1, 0, 7, 49]))
     for sampler in (Systematic(), Systematic(exponent=0.4, epsilon=0.3)):
-        drawn = sampler(base, KEY, 64, base)
+        drawn = draw(sampler, base, 64, base)
         assert (np.asarray(drawn.correction) == 1.0).all()
 
 
 def test_the_exponent_tempers_the_correction():
     p = ragged()
-    full = Systematic()(p, KEY, 16).correction
-    half = Systematic(exponent=0.5)(p, KEY, 16).correction
-    none = Systematic(exponent=0.0)(p, KEY, 16).correction
+    full, half, none = (draw(Systematic(k), p, 16).correction for k in (1.0, 0.5, 0.0))
     np.testing.assert_allclose(half, np.sqrt(full), rtol=1e-6)
     assert (np.asarray(none) == 1.0).all()
     assert float(jnp.ptp(full)) > 0.5
@@ -154,7 +161,7 @@ def test_a_million_items_never_leave_the_support(name):
     assert ((units > 0) == (np.asarray(p) > 0)).all()
     assert np.abs(units / cumulative[-1] - np.asarray(p / p.sum(), np.float64)).max() < 1e-6
     assert (cumulative[last:] == cumulative[-1]).all()
-    drawn = sampler.draw(table, KEY, 50_000)
+    drawn = jax.jit(lambda table: sampler.draw(table, KEY, 50_000))(table)
     assert (np.asarray(p)[np.asarray(drawn.indices)] > 0).all()
     # The largest position there is belongs to the last item with mass, not to a trailing zero.
     edge = jnp.searchsorted(table.cumulative, table.cumulative[-1] - 1, side="right")
@@ -171,11 +178,11 @@ def test_two_levels_draw_uniformly_over_steps():
     keys = jax.random.split(KEY, 3000)
 
     @jax.jit
-    def draw(keys):
+    def draw_them(keys):
         base = length_base(lengths)
         return jax.vmap(lambda key: draw_starts(Systematic(), base, lengths, key, 4))(keys)
 
-    drawn = draw(keys)
+    drawn = draw_them(keys)
     trajectories, starts = np.asarray(drawn.trajectories), np.asarray(drawn.starts)
     assert (starts >= 0).all()
     assert (starts < np.asarray(lengths)[trajectories]).all()
@@ -194,13 +201,13 @@ def test_two_levels_owe_the_ratio_of_their_trajectory():
 
 
 def test_the_prefix_of_a_buffer_is_drawn_uniformly_without_touching_its_items():
-    draw = jax.jit(lambda filled, key: draw_uniform(filled, key, 256))
+    draw_prefix = jax.jit(lambda filled, key: draw_uniform(filled, key, 256))
     for filled in (1, 3, 500_000):
-        drawn = draw(jnp.int32(filled), KEY)
+        drawn = draw_prefix(jnp.int32(filled), KEY)
         assert int(drawn.indices.min()) >= 0
         assert int(drawn.indices.max()) < filled
         assert (np.asarray(drawn.correction) == 1.0).all()
-    assert set(np.asarray(draw(jnp.int32(3), KEY).indices).tolist()) == {0, 1, 2}
+    assert set(np.asarray(draw_prefix(jnp.int32(3), KEY).indices).tolist()) == {0, 1, 2}
     shapes = jax.make_jaxpr(lambda filled, key: draw_uniform(filled, key, 256))(3, KEY)
     sizes = [v.aval.size for e in shapes.jaxpr.eqns for v in e.outvars]
     assert max(sizes) <= 256
@@ -208,7 +215,7 @@ def test_the_prefix_of_a_buffer_is_drawn_uniformly_without_touching_its_items():
 
 def test_draws_from_a_weighting_that_zeroes_items_never_return_them():
     scores = jnp.arange(-5.0, 5.0)
-    drawn = Systematic()(Drop(1.0)(scores), KEY, 100)
+    drawn = draw(Systematic(), Drop(1.0)(scores), 100)
     assert (scores[drawn.indices] >= 0).all()
 
 
@@ -218,8 +225,8 @@ def test_jit_draws_what_eager_draws_and_keys_differ():
     compiled = jax.jit(lambda p, key: Systematic()(p, key, 8))(p, KEY)
     assert (eager.indices == compiled.indices).all()
     np.testing.assert_allclose(eager.correction, compiled.correction, rtol=1e-6)
-    other = Multinomial()(p, jax.random.key(1), 64).indices
-    assert (other != Multinomial()(p, KEY, 64).indices).any()
+    first, other = draw_many(Multinomial(), p, None, jax.random.split(KEY), 64).indices
+    assert (first != other).any()
 
 
 def test_probabilities_without_mass_owe_nan_under_jit():

@@ -112,14 +112,20 @@ def _join(episodes: list[RawEpisode], spec: EnvSpec, units: ActionUnits) -> dict
     if rewards is not None and np.isnan(rewards.astype(np.float64)).all():
         rewards = None
     return {
-        "observations": np.concatenate([e.observations for e in episodes]).astype(np.float32),
-        "actions": actions.astype(np.float32),
-        "rewards": None if rewards is None else rewards.astype(np.float32),
+        "observations": _float32(np.concatenate([e.observations for e in episodes])),
+        "actions": _float32(actions),
+        "rewards": None if rewards is None else _float32(rewards),
         "terminations": np.concatenate([e.terminations for e in episodes]).astype(bool),
         "truncations": np.concatenate([e.truncations for e in episodes]).astype(bool),
         "lengths": np.array([len(e.actions) for e in episodes], np.int64),
         "start_seeds": np.array([e.start_seed for e in episodes], np.int64),
     }
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    # What is too large becomes infinite, which the checks then name by episode and row.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def _unused_range_findings(actions: np.ndarray, spec: EnvSpec, units: ActionUnits) -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from steelyard.data.findings import DatasetError, raise_first_error
+from steelyard.data.findings import DatasetError
 from steelyard.data.rules import bound_findings
 from steelyard.types import EnvSpec
 
@@ -92,13 +92,15 @@ def rows_of(batch: Any, key_map: KeyMap | None, env_spec: EnvSpec | None, normal
     _check_values(observation, action, after)
     if normalised:
         size = action.shape[1]
-        box = EnvSpec("normalised", observation.shape[1], (-1.0,) * size, (1.0,) * size, 1, True)
+        box = EnvSpec("the learner", observation.shape[1], (-1.0,) * size, (1.0,) * size, 1, True)
         units = "normalised"
     else:
         assert env_spec is not None
         box, units = env_spec, "env"
     rows = np.array([len(action)])
-    raise_first_error(bound_findings(action, rows, box, units), "demonstration source")
+    for finding in bound_findings(action, rows, box, units):
+        hint = " together with `env_spec=`" if env_spec is None else ""
+        raise DatasetError(f"demonstration source: {finding.message}{hint}")
     action = np.clip(box.to_learner_units(action), -1, 1)
     return Rows(observation, action, terminated, after)
 
@@ -133,9 +135,10 @@ def _find_columns(
         needed = list(wanted)
     missing = [name for name in needed if name not in found]
     if missing:
+        keys = ", ".join(sorted(_name(key) for key in leaves)) or "no keys"
         raise DatasetError(
-            f"a demonstration source must give {_shown(wanted, needed)}; missing {missing}, found "
-            f"{sorted(_name(key) for key in leaves)}. Name the source's own keys with, e.g., "
+            f"a demonstration source must give {_shown(wanted, needed)}; missing {missing}; found "
+            f"{keys}. Name the source's own keys with, e.g., "
             f"key_map={{{missing[0]!r}: 'its_key'}}"
         )
     return found

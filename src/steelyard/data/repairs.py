@@ -42,7 +42,9 @@ def _first_break(episodes: list[RawEpisode]) -> Finding | None:
             )
             return Finding("error", "shape", message, index)
         # Rows that are not finite are left to the check that names them as such.
-        apart = np.abs(before - after) > SHIFT_TOLERANCE * (1 + np.abs(after))
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(before - after) > SHIFT_TOLERANCE * (1 + np.abs(after))
+        apart &= np.isfinite(before) & np.isfinite(after)
         if apart.any():
             row = int(np.argmax(apart.any(axis=1)))
             component = int(np.argmax(apart[row]))
@@ -75,7 +77,8 @@ def _shifted(
             actions=episode.actions[:-1],
             rewards=None if episode.rewards is None else episode.rewards[:-1],
             terminations=episode.terminations[:-1],
-            truncations=episode.truncations[:-1],
+            # The new last row is where the recording was cut: bootstrapping goes on there.
+            truncations=np.arange(len(episode.actions) - 1) == len(episode.actions) - 2,
             start_seed=episode.start_seed,
         )
         for episode in episodes

@@ -19,11 +19,15 @@ def is_table(source: Any) -> bool:
 
 
 def innermost(source: Any) -> Any:
-    """Follow ``.buffer`` to what samples."""
+    """Follow ``.buffer`` to what samples, or to a mapping where nothing on the way samples."""
     inner = getattr(source, "buffer", None)
-    while inner is not None and (hasattr(inner, "sample") or isinstance(inner, Demonstrations)):
-        source, inner = inner, getattr(inner, "buffer", None)
-    return source
+    if inner is None or inner is source:
+        return source
+    deepest = innermost(inner)
+    if isinstance(deepest, Demonstrations) or hasattr(deepest, "sample"):
+        return deepest
+    # A mapping under something that samples is its storage, which may be filled in part only.
+    return deepest if is_table(deepest) and not hasattr(source, "sample") else source
 
 
 def drawer_of(source: Any) -> Callable[[int], Any] | None:

@@ -34,7 +34,7 @@ def cluster_labels(
         raise ValueError(
             f"k must be between 1 and the number of distinct items, {distinct}, got {k}."
         )
-    found = KMeans(k, n_init=10, random_state=seed).fit(features).labels_
+    found = np.asarray(KMeans(k, n_init=10, random_state=seed).fit(features).labels_)  # pyright: ignore[reportArgumentType]
     _, first, sizes = np.unique(found, return_index=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     rank = np.empty(k, np.int32)

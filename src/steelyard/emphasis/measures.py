@@ -3,7 +3,7 @@
 A *measure* here is a non-negative number an item, 0 where the item does not count. It need not sum
 to 1: the uniform measure is held as counts (1 on valid items), whose sums are exact in float32.
 
-The kernels are compiled here, so that an eager call compiles one program a shape and not one a step.
+The kernels are compiled here, so that an eager call compiles one program a shape, not one a step.
 """
 
 import jax

@@ -8,12 +8,14 @@ float32 sums give none of the three at a million items.
 
 import abc
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from steelyard.emphasis.checks import Scalar, is_concrete, require_range
@@ -107,12 +109,21 @@ def tabulate(
         ValueError: The probabilities are negative, NaN or without mass. Tracers pass.
     """
     if is_concrete(probabilities):
-        total = float(jnp.sum(probabilities))
-        if not (0 < total < jnp.inf and float(jnp.min(probabilities)) >= 0):
+        values = np.asarray(probabilities)
+        if not (0 < values.sum() < np.inf and values.min() >= 0):
             raise ValueError(
                 "probabilities must be non-negative with a positive finite sum, got the sum "
-                f"{total:g} and the minimum {float(jnp.min(probabilities)):g}."
+                f"{values.sum():g} and the minimum {values.min():g}."
             )
+    return _table(probabilities, base, exponent)
+
+
+@jax.jit
+def _table(
+    probabilities: Float[Array, " item"],
+    base: Float[Array, " item"] | None,
+    exponent: Scalar,
+) -> Table:
     total = jnp.sum(probabilities)
     support = probabilities > 0
     units = jnp.round(probabilities / total * _UNITS).astype(jnp.uint32)
@@ -125,6 +136,7 @@ def tabulate(
     return Table(cumulative, jnp.where(total > 0, owed, jnp.nan))
 
 
+@partial(jax.jit, static_argnums=2)
 def systematic_positions(
     offset: UInt32[Array, ""], total: UInt32[Array, ""], size: int
 ) -> UInt32[Array, " draw"]:

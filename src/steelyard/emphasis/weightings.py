@@ -13,12 +13,11 @@ through any. Sharpness options may be scalar arrays, so that annealing one compi
 import abc
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from equinox import AbstractClassVar
 from jaxtyping import Array, Bool, Float, Int
 
 from steelyard.emphasis import measures
@@ -30,6 +29,11 @@ from steelyard.emphasis.checks import (
     require_range,
 )
 from steelyard.emphasis.registry import build
+
+if TYPE_CHECKING:
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
 
 PerItem: TypeAlias = Float[Array, " item"]
 
@@ -233,12 +237,14 @@ class Softmax(Weighting):
         else:
             lowest = jnp.min(jnp.where(active & (below > -jnp.inf), below, 0.0))
             below = below / jnp.where(lowest < 0, -lowest, 1.0)
-            temperature, flat = self._search(below, measure), jnp.asarray(self.ess) >= 1.0
+            share = jnp.asarray(self.ess, scores.dtype)
+            temperature, flat = self._search(below, measure, share), share >= 1.0
         weights = jnp.exp(jnp.where(flat, 0.0, below / temperature))
         return measures.mean_one(jnp.where(below == 0.0, 1.0, weights), measure)
 
-    def _search(self, below: PerItem, measure: PerItem) -> Float[Array, ""]:
-        """Return the least temperature whose effective share is at least ``ess``."""
+    @staticmethod
+    def _search(below: PerItem, measure: PerItem, share: Float[Array, ""]) -> Float[Array, ""]:
+        """Return the least temperature whose effective share of items is at least ``share``."""
         total = jnp.sum(measure)
 
         def halve(_, bracket):
@@ -247,7 +253,7 @@ class Softmax(Weighting):
             weights = jnp.exp(below / jnp.exp(middle))
             first = jnp.sum(measure * weights) / total
             second = jnp.sum(measure * weights**2) / total
-            enough = first**2 >= self.ess * second
+            enough = first**2 >= share * second
             return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 
         bracket = tuple(jnp.asarray(end, below.dtype) for end in _LOG_TEMPERATURE)

@@ -10,12 +10,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from steelyard.reports import Record, StudyReport
+from steelyard.reports.files import write_atomic
 from steelyard.reports.schema import parse
 from steelyard.training.group import Ticker
-from steelyard.training.run_folder import RunFolder, run_id, to_plain
+from steelyard.training.metrics import SinkOptions
+from steelyard.training.run_folder import RunFolder, run_id
 
 Config = TypeVar("Config")
 
@@ -102,7 +104,7 @@ class Study(Protocol[Config]):
         """Refuse bad input before any work starts."""
         ...
 
-    def plan(self, config: Config) -> list[Cell]:
+    def plan(self, config: Config, store: "Store") -> list[Cell]:
         """All cells, each after its parent."""
         ...
 
@@ -110,7 +112,14 @@ class Study(Protocol[Config]):
         """How many of these cells pay to train together."""
         ...
 
-    def execute(self, cells: Sequence[Cell], config: Config, store: Store, tick: Ticker) -> None:
+    def execute(
+        self,
+        cells: Sequence[Cell],
+        config: Config,
+        store: Store,
+        tick: Ticker,
+        sinks: SinkOptions = SinkOptions(),
+    ) -> None:
         """Run a group of cells to the end and write their results."""
         ...
 
@@ -131,6 +140,8 @@ class Options:
     """`inline` runs groups one after the other, `process` several at a time."""
     workers: int = 2
     """Processes of the `process` executor."""
+    sinks: SinkOptions = SinkOptions()
+    """Where metrics go besides `metrics.jsonl`."""
     seed_group: int | None = None
     """Seeds that train together; none lets the study choose."""
 
@@ -179,23 +190,38 @@ def ready(group: Sequence[Cell], store: Store) -> list[Cell]:
     return able
 
 
-def save_config(path: Path, study: str, preset: str, config: Any) -> None:
-    """Write a study's config so that :func:`load_config` and worker processes can read it."""
+@dataclasses.dataclass(frozen=True)
+class Saved(Generic[Config]):
+    """What ``study.json`` holds: all that a worker process, or a later report, needs to know."""
+
+    study: str
+    preset: str
+    command: str
+    sinks: SinkOptions
+    config: Config
+
+
+def save(path: Path, saved: Saved) -> None:
+    """Write ``study.json``."""
     path.mkdir(parents=True, exist_ok=True)
-    content = {"study": study, "preset": preset, "config": dataclasses.asdict(config)}
-    (path / "study.json").write_text(json.dumps(content, indent=2) + "\n")
+    text = json.dumps(dataclasses.asdict(saved), indent=2)
+    write_atomic(path / "study.json", text + "\n")
 
 
-def load_config(path: Path, config_type: type[Config]) -> tuple[str, Config]:
-    """Preset and config of a study folder."""
+def load(path: Path, config_type: type[Config]) -> Saved[Config]:
+    """Read ``study.json`` of a study folder."""
+    place = str(path / "study.json")
     content = json.loads((path / "study.json").read_text())
-    return content["preset"], parse(config_type, content["config"], str(path / "study.json"))
+    content["config"] = parse(config_type, content["config"], place)
+    content["sinks"] = parse(SinkOptions, content["sinks"], place)
+    return Saved(**content)
 
 
 def run_study(
     study: Study,
     config: Any,
     preset: str,
+    command: str,
     options: Options,
     make_progress: Callable[[str, int], Any],
 ) -> Path:
@@ -205,6 +231,7 @@ def run_study(
         study: The study.
         config: Its config.
         preset: Name under which it is reported.
+        command: What the user typed, for the report.
         options: Where and how.
         make_progress: ``(description, total) ->`` context manager that yields a ticker.
     """
@@ -213,8 +240,9 @@ def run_study(
     store = Store(options.runs, study.name)
     study.check(config, store)
     folder = study_folder(store, preset, config)
-    save_config(folder, study.name, preset, config)
-    cells = study.plan(config)
+    saved = Saved(study.name, preset, command, options.sinks, config)
+    save(folder, saved)
+    cells = study.plan(config, store)
     groups = groups_to_run(study, cells, store, options.seed_group)
     finished = sum(store.is_done(cell) for cell in cells)
     print(
@@ -223,7 +251,7 @@ def run_study(
         file=sys.stderr,
     )
     executor = make_executor(options.executor, options.workers, options.runs)
-    executor(study, config, folder, groups, store, make_progress)
+    executor(study, saved, folder, groups, store, make_progress)
     return folder
 
 
@@ -246,19 +274,3 @@ def plan_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
         )
     return rows
 
-
-__all__ = [
-    "Cell",
-    "Options",
-    "Store",
-    "Study",
-    "groups_to_run",
-    "load_config",
-    "open_folders",
-    "plan_table",
-    "ready",
-    "run_study",
-    "save_config",
-    "study_folder",
-    "to_plain",
-]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from steelyard.studies.engine import Cell, Store, Study, ready
+from steelyard.studies.engine import Cell, Saved, Store, Study, ready
 
 
 class Executor(Protocol):
@@ -16,7 +16,7 @@ class Executor(Protocol):
     def __call__(
         self,
         study: Study,
-        config: Any,
+        saved: Saved,
         folder: Path,
         groups: Sequence[Sequence[Cell]],
         store: Store,
@@ -41,7 +41,7 @@ def make_executor(name: str, workers: int, runs: Path) -> Executor:
 
 def run_inline(
     study: Study,
-    config: Any,
+    saved: Saved,
     folder: Path,
     groups: Sequence[Sequence[Cell]],
     store: Store,
@@ -55,15 +55,15 @@ def run_inline(
         seeds = ", ".join(str(cell.seed) for cell in cells)
         title = f"[{number}/{len(groups)}] {cells[0].label}, seeds {seeds}"
         with make_progress(title, cells[0].size) as tick:
-            run_group(study, cells, config, store, tick)
+            run_group(study, cells, saved, store, tick)
 
 
 def run_group(
-    study: Study, cells: Sequence[Cell], config: Any, store: Store, tick: Callable[..., None]
+    study: Study, cells: Sequence[Cell], saved: Saved, store: Store, tick: Callable[..., None]
 ) -> None:
     """Execute one group; a group in which every run diverged is left marked as such."""
     try:
-        study.execute(cells, config, store, tick)
+        study.execute(cells, saved.config, store, tick, saved.sinks)
     except FloatingPointError as error:
         print(f"diverged: {error}", file=sys.stderr)
     except BaseException as error:
@@ -81,7 +81,7 @@ class ProcessExecutor:
     def __call__(
         self,
         study: Study,
-        config: Any,
+        saved: Saved,
         folder: Path,
         groups: Sequence[Sequence[Cell]],
         store: Store,

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from steelyard.studies import get_study
-from steelyard.studies.engine import Store, load_config, ready
+from steelyard.studies.engine import Store, load, ready
 from steelyard.studies.executors import run_group
 from steelyard.training.progress import progress
 
@@ -12,14 +12,14 @@ from steelyard.training.progress import progress
 def main(study_name: str, folder: str, runs: str, *ids: str) -> None:
     """Run the cells with these ids."""
     study = get_study(study_name)
-    _, config = load_config(Path(folder), study.config_type)
+    saved = load(Path(folder), study.config_type)
     store = Store(Path(runs), study.name)
-    chosen = [cell for cell in study.plan(config) if cell.id in ids]
+    chosen = [cell for cell in study.plan(saved.config, store) if cell.id in ids]
     cells = ready(chosen, store)
     if not cells:
         return
     with progress(cells[0].label, cells[0].size) as tick:
-        run_group(study, cells, config, store, tick)
+        run_group(study, cells, saved, store, tick)
 
 
 if __name__ == "__main__":

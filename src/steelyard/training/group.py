@@ -2,13 +2,13 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from steelyard.training.checkpoint import load_tree, save_tree, stack_runs, take_run
-from steelyard.training.metrics import Sink, write_all
+from steelyard.training.metrics import Sink, SinkOptions, write_all
 from steelyard.training.run_folder import RunFolder
 
 Tree = TypeVar("Tree")
@@ -31,14 +31,14 @@ class RunGroup:
     Attributes:
         seeds: Seed of each run.
         folders: Folder of each run.
-        open_sinks: Makes a run's metric sinks from its folder and the step it resumes at.
-        arm: Name of the arm, for errors.
+        arm: Name of the arm, for errors and sinks.
+        sinks: Where metrics go.
     """
 
     seeds: Sequence[int]
     folders: Sequence[RunFolder]
-    open_sinks: Callable[[RunFolder, int], list[Sink]]
     arm: str
+    sinks: SinkOptions = SinkOptions()
 
     def __post_init__(self) -> None:
         self.failures: dict[int, str] = {}
@@ -68,7 +68,10 @@ class RunGroup:
         if len(set(steps)) > 1:
             places = dict(zip(self.seeds, steps, strict=True))
             raise ValueError(f"Runs of one group must stand at the same step; got {places}.")
-        self._sinks = [self.open_sinks(folder, steps[0]) for folder in self.folders]
+        self._sinks = [
+            self.sinks.open(folder, steps[0], self.arm, f"{self.arm}-seed{seed}-{folder.path.name}")
+            for folder, seed in zip(self.folders, self.seeds, strict=True)
+        ]
         self._before = max(s.get("seconds", 0.0) for s in status) if steps[0] else 0.0
         self._clock = time.perf_counter()
         for folder in self.folders:

@@ -1,13 +1,14 @@
 """Metrics: JSON lines always, a CSV at the end, TensorBoard and Weights & Biases on request."""
 
 import csv
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from steelyard.training.run_folder import finite
+from steelyard.training.run_folder import RunFolder, finite
 
 
 class Sink(Protocol):
@@ -119,3 +120,27 @@ def write_all(sinks: Sequence[Sink], row: dict[str, Any]) -> None:
     """Send one row to every sink."""
     for sink in sinks:
         sink.write(row)
+
+
+@dataclasses.dataclass(frozen=True)
+class SinkOptions:
+    """Where metrics go besides `metrics.jsonl`."""
+
+    tensorboard: bool = False
+    """Write TensorBoard event files; needs `steelyard[tensorboard]`."""
+    wandb: bool = False
+    """Log to Weights & Biases; needs `steelyard[wandb]`; `WANDB_MODE` is honoured."""
+    wandb_project: str = "steelyard"
+    """Project; the arm becomes the group."""
+    wandb_entity: str | None = None
+    """Entity; none uses your default one."""
+
+    def open(self, folder: RunFolder, resume_at: int, group: str, name: str) -> list[Sink]:
+        """The sinks of one run."""
+        sinks: list[Sink] = [JsonLines(folder.metrics, resume_at)]
+        if self.tensorboard:
+            sinks.append(TensorBoard(folder.path))
+        if self.wandb and os.environ.get("WANDB_MODE") != "disabled":
+            entity, project = self.wandb_entity, self.wandb_project
+            sinks.append(WeightsAndBiases(folder.path, project, entity, group, name))
+        return sinks

@@ -39,6 +39,13 @@ class OffPolicyConfig:
     checkpoint_interval: int | None = None
     """Frames between checkpoints; none writes one at the end only. Open episodes are cut there."""
 
+    def __post_init__(self) -> None:
+        if self.random_frames < self.num_envs:
+            raise ValueError(
+                f"random_frames must be at least num_envs, so that there is something to learn "
+                f"from: got {self.random_frames} < {self.num_envs}."
+            )
+
     def updates_per_iteration(self, gradient_steps: int) -> int:
         """Calls of ``update``, of ``gradient_steps`` critic steps each, per ``num_envs`` frames.
 
@@ -89,8 +96,9 @@ def train_off_policy(
         """Store the latest records; once random play is over, learn."""
         if at <= config.random_frames:
             stored = programs.store(state, pending)
-            begins = at + rows > config.random_frames
-            return (programs.begin(stored, keys) if begins else stored), {}
+            if at + rows > config.random_frames:
+                stored = stored._replace(agent=programs.begin(stored, keys))
+            return stored, {}
         return programs.learn(state, pending, keys, at, updates=updates)
 
     while frames < config.frames:

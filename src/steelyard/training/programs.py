@@ -105,14 +105,17 @@ class Programs:
         )
         return State(state.agent, state.replay.insert(records), statistics)
 
-    def _begin(self, state: State, keys: PRNGKeyArray) -> State:
-        """Freeze the normaliser and warm the learner up, when random play is over."""
-        agent = self._normalised(state)
-        if self.problem.warm_start is not None:
-            agent = jax.vmap(lambda a, r, d, k: self.problem.warm_start(a, Sources(r, d), fold(k, WARM_START, 0)))(
-                agent, state.replay, self.demonstrations, keys
-            )
-        return State(agent, state.replay, state.statistics)
+    def _begin(self, state: State, keys: PRNGKeyArray) -> Any:
+        """The learners as random play ends: normaliser set from what was seen, warmed up."""
+        self._count("begin")
+        agent, warm_start = self._normalised(state), self.problem.warm_start
+        if warm_start is None:
+            return agent
+
+        def one(agent: Any, replay: Replay, demonstrations: Any, key: PRNGKeyArray) -> Any:
+            return warm_start(agent, Sources(replay, demonstrations), fold(key, WARM_START, 0))
+
+        return jax.vmap(one)(agent, state.replay, self.demonstrations, keys)
 
     def _learn(
         self, state: State, records: Any, keys: PRNGKeyArray, frames: Array, updates: int

@@ -87,7 +87,9 @@ class BCRun:
         return max(self.epochs * -(-rows // self.agent.batch_size), self.min_steps)
 
 
-def train_sac(run: SACRun, group: RunGroup, tick: Ticker) -> SAC:
+def train_sac(
+    run: SACRun, group: RunGroup, tick: Ticker, evaluator: Evaluator | None = None
+) -> SAC:
     """Train a group of SAC runs; returns the stacked learner."""
     spec = env_spec(run.env)
     normaliser = None if run.observation_scale is None else Normaliser.fixed(run.observation_scale)
@@ -106,12 +108,16 @@ def train_sac(run: SACRun, group: RunGroup, tick: Ticker) -> SAC:
         draw=draw,
         normaliser="running" if normaliser is None else "fixed",
     )
-    make, evaluator = _environments(run.env, group.seeds, run.loop)
+    make = environments(run.env, group.seeds, run.loop)
     return train_off_policy(problem, run.loop, group, make, None, evaluator, tick).agent
 
 
 def train_ipmd(
-    run: IPMDRun, group: RunGroup, datasets: Sequence[Demonstrations], tick: Ticker
+    run: IPMDRun,
+    group: RunGroup,
+    datasets: Sequence[Demonstrations],
+    tick: Ticker,
+    evaluator: Evaluator | None = None,
 ) -> IPMD:
     """Train a group of IPMD runs, each on its own demonstrations; returns the stacked learner.
 
@@ -152,7 +158,7 @@ def train_ipmd(
         warm_start=warm_start if run.bc_pretrain_updates else None,
     )
     demonstrations = put_on_device(datasets, run.emphasis, group.seeds)
-    make, evaluator = _environments(run.env, group.seeds, run.loop)
+    make = environments(run.env, group.seeds, run.loop)
     return train_off_policy(
         problem, run.loop, group, make, demonstrations, evaluator, tick
     ).agent
@@ -194,13 +200,13 @@ def bc_steps(run: BCRun, datasets: Sequence[Demonstrations], seeds: Sequence[int
     )
 
 
-def _environments(
+def environments(
     env_id: str, seeds: Sequence[int], loop: OffPolicyConfig
-) -> tuple[Callable[[int], VectorEnv], Evaluator]:
-    """Training environments by generation, and an evaluator on starts that training never sees."""
+) -> Callable[[int], VectorEnv]:
+    """A group's training environments by generation; each run has seeds of its own."""
 
-    def generation_seeds(generation: int) -> list[int]:
-        return [s for seed in seeds for s in training_seeds(seed, loop.num_envs, generation)]
+    def make(generation: int) -> VectorEnv:
+        own = [s for seed in seeds for s in training_seeds(seed, loop.num_envs, generation)]
+        return make_env(env_id, own)
 
-    evaluator = Evaluator(env_id, len(seeds), training_seeds=generation_seeds(0))
-    return lambda generation: make_env(env_id, generation_seeds(generation)), evaluator
+    return make

@@ -25,7 +25,7 @@ def load_demonstrations(
 ) -> Demonstrations:
     """Read demonstrations in any known format, checked on the way in.
 
-    The files are opened read-only and without a lock, so several readers may share one dataset.
+    The files are opened read-only, so several readers may share one dataset.
 
     Args:
         path: A dataset; a path that does not exist is also looked for under Minari's root.

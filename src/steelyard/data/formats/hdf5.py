@@ -14,13 +14,13 @@ SUFFIXES = (".hdf5", ".h5")
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open a file read-only, without a lock: datasets are replaced whole, never changed in place.
+    """Open a file read-only; any number of readers may hold it at once.
 
     Raises:
         DatasetError: It is not an HDF5 file, or it is damaged.
     """
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r")
     except OSError as error:
         raise DatasetError(f"{path}: must be an HDF5 file that can be opened: {error}") from error
     with file:

@@ -1,0 +1,65 @@
+"""The command line: ``steelyard GROUP COMMAND ...``, one grammar for all studies.
+
+Only the modules of the chosen command are imported, so that help and errors come at once.
+"""
+
+import difflib
+import importlib
+import sys
+
+COMMANDS = {
+    "train": ("steelyard.cli.train", "train one learner: sac, ipmd, bc"),
+    "evaluate": ("steelyard.cli.runs", "score a finished run on the fixed start states"),
+    "render": ("steelyard.cli.runs", "film a finished run"),
+    "data": ("steelyard.cli.data", "look at, check and convert demonstrations"),
+    "study": ("steelyard.cli.study", "run, resume and report whole comparisons"),
+}
+
+
+class UsageError(ValueError):
+    """The command line cannot be understood; the message says what is legal."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; errors a user can mend are one message and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"steelyard {version('steelyard')}")
+        return
+    try:
+        module = importlib.import_module(COMMANDS[choose(arguments[0], COMMANDS)][0])
+        module.main(arguments)
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
+        print(f"steelyard: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except FloatingPointError as error:
+        print(f"steelyard: diverged: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        print("\nsteelyard: stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def usage() -> str:
+    """The commands, one line each."""
+    lines = ["usage: steelyard COMMAND ...", ""]
+    lines += [f"  {name:10s} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join([*lines, "", "steelyard COMMAND --help says more."])
+
+
+def choose(word: str, legal: dict) -> str:
+    """A word that must be one of several.
+
+    Raises:
+        UsageError: It is none of them; names the nearest.
+    """
+    if word in legal:
+        return word
+    near = difflib.get_close_matches(word, legal, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"there is no {word!r} here; there are {', '.join(legal)}.{hint}")

@@ -1,0 +1,157 @@
+"""Runs groups of cells of the imitation study and writes what each of them measured."""
+
+import datetime
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from steelyard.agents.ipmd import IPMD
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.provenance import Provenance
+from steelyard.envs.registry import env_spec
+from steelyard.evaluation.evaluator import Evaluator, random_returns
+from steelyard.evaluation.rollouts import record_episodes
+from steelyard.studies.engine import Cell, Store, open_folders
+from steelyard.studies.imitation.config import ImitationConfig
+from steelyard.studies.imitation.plan import Anchor, Expert
+from steelyard.studies.imitation.sources import (
+    demonstrations_of,
+    expert_data_folder,
+    random_demonstrations,
+    start_seeds,
+)
+from steelyard.training.checkpoint import save_tree, take_run
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.metrics import SinkOptions
+from steelyard.training.recipes import (
+    BCRun,
+    IPMDRun,
+    SACRun,
+    bc_steps,
+    train_bc,
+    train_ipmd,
+    train_sac,
+)
+from steelyard.training.run_folder import RunFolder, versions, write_json
+
+ALIGNMENT_EPISODES = 5
+"""Random episodes beside the demonstrations, on which the learned reward is held against the task's."""
+
+
+def execute(
+    cells: Sequence[Cell],
+    config: ImitationConfig,
+    store: Store,
+    tick: Ticker,
+    sinks: SinkOptions = SinkOptions(),
+) -> None:
+    """Run a group of cells of one arm to the end."""
+    folders = open_folders(cells, store)
+    group = RunGroup([cell.seed for cell in cells], folders, cells[0].arm, sinks)
+    settings = cells[0].config
+    if isinstance(settings, Anchor):
+        returns = random_returns(settings.env, list(group.seeds), settings.episodes)
+        for folder, own in zip(folders, returns, strict=True):
+            _finish(folder, own, {})
+        tick(1)
+        return
+    tick = functools.partial(_tick_and_log, tick, folders)
+    run = settings.run
+    evaluator = Evaluator(config.env, len(cells), settings.eval_episodes)
+    if isinstance(run, SACRun):
+        agents = train_sac(run, group, tick, evaluator)
+        name, amount = "sac_expert", {"frames": run.loop.frames}
+    else:
+        datasets = [demonstrations_of(cell, config, store) for cell in cells]
+        if isinstance(run, BCRun):
+            agents = train_bc(run, group, datasets, tick)
+            name, amount = "bc_policy_seed{seed}", _bc_amount(run, datasets, group.seeds)
+        else:
+            agents = train_ipmd(run, group, datasets, tick, evaluator)
+            name, amount = "ipmd_model", {"frames": run.loop.frames}
+    returns = evaluator.returns(agents)
+    for i in group.alive:
+        seed, folder = group.seeds[i], folders[i]
+        policy = folder.checkpoints / f"{name.format(seed=seed)}.safetensors"
+        save_tree(policy, take_run(agents, i))
+        more = dict(amount)
+        if isinstance(settings, Expert):
+            _record_demonstrations(cells[i], settings, agents, i, store, policy)
+        elif isinstance(run, IPMDRun):
+            more["metrics"] = reward_alignment(take_run(agents, i), datasets[i], config.env, seed)
+        _finish(folder, returns[i], {**more, "seconds": group.seconds, "together": len(cells)})
+    group.close()
+
+
+def reward_alignment(
+    agent: IPMD, data: Demonstrations, env: str, seed: int
+) -> dict[str, float | None]:
+    """Correlation of the learned reward with the task's, on demonstrations and random play.
+
+    For evaluation only; nothing learns from it. Matching occupancies fixes the policy, not the
+    reward, so a low value is no failure.
+    """
+    if data.rewards is None:
+        return {}
+    chance = random_demonstrations(env, seed, ALIGNMENT_EPISODES)
+    parts = [part.transitions_with_reward() for part in (data, chance)]
+    learned = [np.asarray(agent.estimated_rewards(part)) for part in parts]  # pyright: ignore[reportArgumentType]
+    true = [np.asarray(part.reward) for part in parts]
+    pair = np.concatenate(learned), np.concatenate(true)
+    if min(np.std(x) for x in pair) == 0:
+        return {"reward_alignment/pearson": None}
+    return {"reward_alignment/pearson": float(np.corrcoef(*pair)[0, 1])}
+
+
+def _record_demonstrations(
+    cell: Cell, settings: Expert, agents: Any, index: int, store: Store, policy: Path
+) -> None:
+    run = settings.run
+    assert isinstance(run, SACRun)
+    alone = jax.tree.map(lambda x: x[index : index + 1], agents)
+    policies = Evaluator(run.env, 1, 1).policies(alone)
+    starts = start_seeds(cell.seed, settings.num_episodes)
+    episodes = record_episodes(policies, run.env, starts, 1)[0]
+    provenance = Provenance(
+        task=run.env,
+        algorithm="sac",
+        seed=cell.seed,
+        frames=run.loop.frames,
+        deterministic=True,
+        checkpoint_hash=hashlib.sha256(policy.read_bytes()).hexdigest(),
+        versions=versions(),
+    )
+    data = Demonstrations.from_episodes(episodes, env_spec(run.env), provenance)
+    data.save(expert_data_folder(store, cell, run.env), overwrite=True)
+
+
+def _bc_amount(
+    run: BCRun, datasets: Sequence[Demonstrations], seeds: Sequence[int]
+) -> dict[str, int]:
+    steps = bc_steps(run, datasets, seeds)
+    rows = datasets[0].split(run.validation_share, seeds[0])[0].num_steps
+    return {"epochs": round(steps / -(-rows // run.agent.batch_size)), "updates": steps}
+
+
+def _finish(folder: RunFolder, returns: np.ndarray, more: dict[str, Any]) -> None:
+    """Write a run's result, its last evaluation, and that it is done."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    mean, std = float(returns.mean()), float(returns.std())
+    evaluation = {"eval/reward_mean": mean, "eval/reward_std": std, "episodes": len(returns)}
+    write_json(folder.path / "eval" / stamp / "metrics.json", evaluation)
+    write_json(folder.path / "result.json", {**more, "per_start_returns": returns.tolist()})
+    folder.set_status("done")
+
+
+def _tick_and_log(tick: Ticker, folders: Sequence[RunFolder], step: int, note: str = "") -> None:
+    """Show progress, and keep it in every run's ``run.log``."""
+    tick(step, note)
+    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    for folder in folders:
+        with (folder.path / "run.log").open("a") as log:
+            log.write(f"{stamp} step {step} {note}\n")

@@ -1,0 +1,86 @@
+"""The cells of the imitation study: a seed is one whole pipeline."""
+
+import dataclasses
+from itertools import product
+
+from steelyard.studies.engine import Cell
+from steelyard.studies.imitation.config import ImitationConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchor:
+    """Config of the random policy's cell."""
+
+    env: str
+    episodes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Expert:
+    """Config of an expert's cell: its training and how many episodes it records."""
+
+    run: object
+    num_episodes: int
+    eval_episodes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Config of any other learner's cell; ``dataset`` is its sha-256 where it is shared."""
+
+    run: object
+    eval_episodes: int
+    dataset: str | None = None
+
+
+def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
+    """All cells of a resolved config, each after its parent.
+
+    Args:
+        config: Resolved config.
+        dataset: sha-256 of the shared dataset; none where experts are trained.
+    """
+    loop = config.ipmd.loop
+    budget = dataclasses.replace(
+        config.sac, loop=dataclasses.replace(config.sac.loop, frames=loop.frames)
+    )
+    frozen = dataclasses.replace(
+        config.ipmd, agent=dataclasses.replace(config.ipmd.agent, reward_lr=0.0)
+    )
+    imitators = {"bc", "ipmd", "ipmd_frozen_reward"} & set(config.arms)
+    axes = [
+        {"demonstrations": count, "quality": quality}
+        for quality, count in product(config.quality, config.demonstrations)
+    ]
+
+    def cells_of(arm: str, settings: object, size: int, axes: dict, parents: dict) -> list[Cell]:
+        return [
+            Cell("imitation", arm, seed, settings, axes, parents.get(seed), size)
+            for seed in config.seeds
+        ]
+
+    cells: list[Cell] = []
+    experts: dict[int, Cell] = {}
+    if "random" in config.arms:
+        anchor = Anchor(config.env, config.eval_episodes)
+        cells += cells_of("random", anchor, 1, {}, {})
+    if dataset is None and ("expert" in config.arms or imitators):
+        expert = Expert(config.sac, config.num_episodes, config.eval_episodes)
+        made = cells_of("expert", expert, config.sac.loop.frames, {}, {})
+        experts = {cell.seed: cell for cell in made}
+        cells += made
+    learner = Learner(config.bc, config.eval_episodes, dataset)
+    for point in axes if "bc" in config.arms else ():
+        cells += cells_of("bc", learner, config.bc.min_steps or 1, point, experts)
+    for arm, settings, points in (
+        ("ipmd", config.ipmd, axes),
+        ("ipmd_frozen_reward", frozen, axes[:1]),
+    ):
+        learner = Learner(settings, config.eval_episodes, dataset)
+        for point in points if arm in config.arms else ():
+            cells += cells_of(arm, learner, loop.frames, point, experts)
+    if "sac_same_budget" in config.arms:
+        cells += cells_of(
+            "sac_same_budget", Learner(budget, config.eval_episodes), loop.frames, {}, {}
+        )
+    return cells

@@ -1,0 +1,65 @@
+"""What the imitation study refuses before any work starts; each error says what to do."""
+
+import difflib
+
+from steelyard.data.specs import compare_specs
+from steelyard.envs.registry import env_spec
+from steelyard.studies.engine import Store
+from steelyard.studies.imitation.config import ARMS, ImitationConfig
+from steelyard.studies.imitation.sources import shared_dataset, start_seeds
+
+
+def check(config: ImitationConfig, store: Store) -> None:
+    """Check a resolved config.
+
+    Raises:
+        ValueError: A rule is broken; the message names the rule, the value and the legal ones.
+        FileNotFoundError: The shared dataset does not exist.
+    """
+    spec = env_spec(config.env)
+    for arm in config.arms:
+        if arm not in ARMS:
+            near = difflib.get_close_matches(arm, [*ARMS, "mixed_reward"], 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"There is no arm {arm!r}; there are {list(ARMS)}.{hint}")
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"Seeds must be distinct and at least one, got {config.seeds}.")
+    if config.eval_episodes < 2:
+        raise ValueError(f"eval_episodes must be at least 2, got {config.eval_episodes}.")
+    if not config.demonstrations or not config.quality:
+        raise ValueError("demonstrations and quality each need at least one value, got none.")
+    if config.ipmd.agent.env_reward_weight and "ipmd" in config.arms:
+        raise ValueError(
+            "Arm 'ipmd' never sees the task's reward, got env_reward_weight = "
+            f"{config.ipmd.agent.env_reward_weight}. A mixed reward is another method: train it "
+            "with `steelyard train ipmd --arm mixed_reward`."
+        )
+    for name, run in (("expert", config.sac), ("ipmd", config.ipmd)):
+        run.loop.updates_per_iteration(run.agent.policy_delay)
+        if run.loop.frames < run.loop.num_envs:
+            raise ValueError(
+                f"{name}: frames must be at least num_envs, got {run.loop.frames} < "
+                f"{run.loop.num_envs}."
+            )
+    agent = config.ipmd.agent
+    if spec.can_terminate and (agent.gamma == 1.0 or agent.absorbing is False):
+        raise ValueError(
+            f"{spec.id} can terminate: IPMD needs gamma < 1 (got {agent.gamma}) and its absorbing "
+            "state (--ipmd.agent.absorbing True), or living longer is a reward by itself."
+        )
+    start_seeds(0, config.num_episodes)
+    dataset = shared_dataset(config, store)
+    most = config.num_episodes
+    if dataset is not None:
+        compare_specs(dataset.env_spec, spec)
+        most = len(dataset)
+        if config.bc.emphasis.score == "episode_return" and dataset.rewards is None:
+            raise ValueError(
+                "bc.emphasis.score = 'episode_return' needs demonstrations with rewards; "
+                f"{config.expert_data} has none."
+            )
+    for count in config.demonstrations:
+        if not 1 <= count <= most:
+            raise ValueError(
+                f"demonstrations must be between 1 and the {most} episodes there are, got {count}."
+            )

@@ -1,0 +1,81 @@
+"""Where the study's demonstrations come from: a cell's own expert, or a dataset that is shared."""
+
+from pathlib import Path
+
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.findings import DatasetNotFoundError
+from steelyard.data.provenance import Provenance
+from steelyard.envs.registry import env_spec
+from steelyard.evaluation.evaluator import random_policies
+from steelyard.evaluation.rollouts import record_episodes
+from steelyard.studies.engine import Cell, Store
+from steelyard.studies.imitation.config import ImitationConfig
+
+START_SEEDS = 500_000_000
+"""Start seeds of recorded episodes lie above those of training and evaluation."""
+MOST_EPISODES = 10_000
+
+
+def start_seeds(seed: int, count: int) -> list[int]:
+    """Start seeds of the episodes that run ``seed`` records.
+
+    Raises:
+        ValueError: More episodes than a run's block of seeds holds.
+    """
+    if not 1 <= count <= MOST_EPISODES:
+        raise ValueError(f"A run records 1 to {MOST_EPISODES} episodes, got {count}.")
+    first = START_SEEDS + MOST_EPISODES * (seed % 100_000)
+    return list(range(first, first + count))
+
+
+def expert_data_folder(store: Store, expert: Cell, env: str) -> Path:
+    """Where an expert's demonstrations lie."""
+    return store.folder(expert).path / "expert_data" / env / f"seed{expert.seed}"
+
+
+def latest_expert_data(store: Store, env: str) -> Path:
+    """The newest demonstrations of a task that any run of the study recorded.
+
+    Raises:
+        DatasetNotFoundError: There are none.
+    """
+    pattern = f"*/expert_data/{env}/*/expert_buffer.safetensors"
+    found = sorted(store.path.glob(pattern), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise DatasetNotFoundError(
+            f"No demonstrations of {env} under {store.path}: looked for {pattern}. "
+            f"`steelyard train sac --env {env}` makes some."
+        )
+    return found[-1].parent
+
+
+def shared_dataset(config: ImitationConfig, store: Store) -> Demonstrations | None:
+    """The dataset that all seeds share, or none where each has its own expert."""
+    if config.expert_data is None:
+        return None
+    latest = config.expert_data == "latest"
+    path = latest_expert_data(store, config.env) if latest else Path(config.expert_data)
+    return Demonstrations.load(path, env_spec(config.env))
+
+
+def random_demonstrations(env: str, seed: int, count: int) -> Demonstrations:
+    """Episodes of uniform random actions, from the same start seeds as the expert's."""
+    spec = env_spec(env)
+    policies = random_policies(spec, [seed], count)
+    episodes = record_episodes(policies, env, start_seeds(seed, count), 1)[0]
+    return Demonstrations.from_episodes(
+        episodes, spec, Provenance(task=env, algorithm="random", seed=seed)
+    )
+
+
+def demonstrations_of(cell: Cell, config: ImitationConfig, store: Store) -> Demonstrations:
+    """What an imitator's cell learns from: number and quality are its axes."""
+    if cell.parent is None:
+        data = shared_dataset(config, store)
+        assert data is not None, "an imitator has a parent or a shared dataset"
+    else:
+        data = Demonstrations.load(expert_data_folder(store, cell.parent, config.env))
+    count = int(cell.axes["demonstrations"])
+    if cell.axes["quality"] == "half_random":
+        data = data.mix(random_demonstrations(config.env, cell.seed, -(-len(data) // 2)), 0.5)
+    return data.first(count)
