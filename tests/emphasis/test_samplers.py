@@ -36,14 +36,14 @@ def draw_many(sampler, probabilities, base, keys, size):
     return compiled(jax.tree.map(jnp.asarray, sampler), probabilities, base, keys, size)
 
 
-def draw(sampler, probabilities, size, base=None):
-    """Draw once with ``KEY``."""
-    return jax.tree.map(lambda x: x[0], draw_many(sampler, probabilities, base, KEY[None], size))
+def draw(sampler, probabilities, base=None):
+    """Draw 13 of 10 items 4000 times; all tests that can share this one program."""
+    return draw_many(sampler, probabilities, base, jax.random.split(KEY, 4000), 13)
 
 
-def ragged(items=7):
-    """Probabilities with zeros at the start, inside and at the end."""
-    p = np.random.default_rng(1).random(items + 3).astype(np.float32)
+def ragged():
+    """Ten probabilities with zeros at the start, inside and at the end."""
+    p = np.random.default_rng(1).random(10).astype(np.float32)
     p[[0, 4, -1]] = 0
     return jnp.asarray(p / p.sum())
 
@@ -70,15 +70,15 @@ def test_systematic_positions_stay_below_the_total_and_are_evenly_spaced(size):
 
 def test_systematic_draws_each_item_floor_or_ceil_times():
     p = ragged()
-    drawn = draw_many(Systematic(), p, None, jax.random.split(KEY, 200), 13)
+    drawn = draw(Systematic(), p)
     counts = np.stack([np.bincount(row, minlength=10) for row in np.asarray(drawn.indices)])
     expected = 13 * np.asarray(p, np.float64)
     assert (counts >= np.floor(expected)).all()
     assert (counts <= np.ceil(expected)).all()
 
 
-@pytest.mark.parametrize("items", [5, 8192])
-def test_systematic_draws_n_of_n_equal_items_each_once(items):
+def test_systematic_draws_n_of_n_equal_items_each_once():
+    items = 8192
     keys = jax.random.split(KEY, 5)
     drawn = draw_many(Systematic(), uniform_base(jnp.ones(items, bool)), None, keys, items)
     assert (np.asarray(drawn.indices) == np.arange(items)).all()
@@ -86,8 +86,8 @@ def test_systematic_draws_n_of_n_equal_items_each_once(items):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_each_item_is_drawn_in_proportion_to_its_probability(name):
-    p, draws = ragged(), 20_000
-    drawn = draw_many(make_sampler(name), p, None, jax.random.split(KEY, draws // 4), 4)
+    p, draws = ragged(), 4000 * 13
+    drawn = draw(make_sampler(name), p)
     share = np.bincount(np.asarray(drawn.indices).ravel(), minlength=10) / draws
     error = np.sqrt(np.asarray(p) * (1 - np.asarray(p)) / draws)
     assert (np.abs(share - np.asarray(p)) <= 4 * error).all()
@@ -95,11 +95,10 @@ def test_each_item_is_drawn_in_proportion_to_its_probability(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_corrected_means_are_unbiased_for_the_base(name):
-    scores, values = jnp.arange(12.0), jnp.sin(jnp.arange(12.0))
-    base = length_base(jnp.arange(1, 13))
+    scores, values = jnp.arange(10.0), jnp.sin(jnp.arange(10.0))
+    base = length_base(jnp.arange(1, 11))
     p = jax.jit(RANKS)(scores, None, base)
-    keys = jax.random.split(KEY, 4000)
-    drawn = draw_many(make_sampler(name), p, base, keys, 5)
+    drawn = draw(make_sampler(name), p, base)
     means = np.asarray(jnp.mean(drawn.correction * values[drawn.indices], axis=1))
     error = means.std() / np.sqrt(len(means))
     assert abs(means.mean() - float(jnp.sum(base * values))) <= 4 * error
@@ -109,25 +108,27 @@ def test_corrected_means_are_unbiased_for_the_base(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_uniform_probabilities_owe_exactly_one(name):
-    valid = jnp.arange(49) % 3 != 0
-    drawn = draw_many(make_sampler(name), uniform_base(valid), None, jax.random.split(KEY, 3), 64)
+    valid = np.arange(10) % 4 != 0
+    drawn = draw(make_sampler(name), uniform_base(jnp.asarray(valid)))
     assert (np.asarray(drawn.correction) == 1.0).all()
-    assert valid[drawn.indices].all()
+    assert valid[np.asarray(drawn.indices)].all()
+    table = make_sampler(name).table(uniform_base(jnp.ones(49, bool)))
+    assert (np.asarray(table.correction) == 1.0).all()
 
 
 def test_the_base_measure_owes_exactly_one_to_itself():
-    base = length_base(jnp.array([3, 1, 0, 7, 49]))
+    base = length_base(jnp.array([3, 1, 0, 7, 49, 5, 1, 1, 0, 9]))
     for sampler in (Systematic(), Systematic(exponent=0.4, epsilon=0.3)):
-        drawn = draw(sampler, base, 64, base)
+        drawn = draw(sampler, base, base)
         assert (np.asarray(drawn.correction) == 1.0).all()
 
 
 def test_the_exponent_tempers_the_correction():
     p = ragged()
-    full, half, none = (draw(Systematic(k), p, 16).correction for k in (1.0, 0.5, 0.0))
+    full, half, none = (draw(Systematic(k), p).correction for k in (1.0, 0.5, 0.0))
     np.testing.assert_allclose(half, np.sqrt(full), rtol=1e-6)
     assert (np.asarray(none) == 1.0).all()
-    assert float(jnp.ptp(full)) > 0.5
+    assert float(np.ptp(full)) > 0.5
 
 
 def test_corrections_by_hand_and_bounded_by_the_defensive_mixture():
@@ -215,17 +216,16 @@ def test_the_prefix_of_a_buffer_is_drawn_uniformly_without_touching_its_items():
 
 def test_draws_from_a_weighting_that_zeroes_items_never_return_them():
     scores = jnp.arange(-5.0, 5.0)
-    drawn = draw(Systematic(), Drop(1.0)(scores), 100)
-    assert (scores[drawn.indices] >= 0).all()
+    drawn = draw(Systematic(), Drop(1.0)(scores))
+    assert (np.asarray(scores)[np.asarray(drawn.indices)] >= 0).all()
 
 
 def test_jit_draws_what_eager_draws_and_keys_differ():
-    p = ragged()
-    eager = Systematic()(p, KEY, 8)
-    compiled = jax.jit(lambda p, key: Systematic()(p, key, 8))(p, KEY)
-    assert (eager.indices == compiled.indices).all()
-    np.testing.assert_allclose(eager.correction, compiled.correction, rtol=1e-6)
-    first, other = draw_many(Multinomial(), p, None, jax.random.split(KEY), 64).indices
+    eager = Systematic()(ragged(), jax.random.split(KEY, 4000)[0], 13)
+    traced = draw(Systematic(), ragged())
+    assert (eager.indices == traced.indices[0]).all()
+    np.testing.assert_allclose(eager.correction, traced.correction[0], rtol=1e-6)
+    first, other = np.asarray(draw(Multinomial(), ragged()).indices)[:2]
     assert (first != other).any()
 
 

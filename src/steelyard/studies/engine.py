@@ -273,4 +273,3 @@ def plan_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
             }
         )
     return rows
-

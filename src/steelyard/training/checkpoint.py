@@ -22,7 +22,7 @@ def save_tree(path: Path, tree: object, metadata: dict[str, str] | None = None) 
         tree: Any pytree; leaves that are no arrays are not kept.
         metadata: Strings to keep beside the arrays.
     """
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named_arrays(tree)}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named_arrays(tree)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
     save_file(arrays, temporary, metadata=metadata)
@@ -70,6 +70,4 @@ def take_run(tree: Tree, index: int) -> Tree:
 
 def stack_runs(trees: list[Tree]) -> Tree:
     """A group's stacked pytree from one pytree per run."""
-    return jax.tree.map(
-        lambda *xs: jax.numpy.stack(xs) if eqx.is_array(xs[0]) else xs[0], *trees
-    )
+    return jax.tree.map(lambda *xs: jax.numpy.stack(xs) if eqx.is_array(xs[0]) else xs[0], *trees)

@@ -91,7 +91,12 @@ class WeightsAndBiases:
                 "Weights & Biases is not installed: pip install 'steelyard[wandb]'"
             ) from error
         self._run = wandb.init(
-            project=project, entity=entity, group=group, name=name, dir=str(folder), reinit="create_new"
+            project=project,
+            entity=entity,
+            group=group,
+            name=name,
+            dir=str(folder),
+            reinit="create_new",
         )
 
     def write(self, row: dict[str, Any]) -> None:

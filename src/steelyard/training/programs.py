@@ -156,5 +156,3 @@ class Programs:
 def fold(key: PRNGKeyArray, purpose: int, step: Array | int) -> PRNGKeyArray:
     """A key for one purpose at one step; nothing but these two and the run's seed enters."""
     return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
-
-

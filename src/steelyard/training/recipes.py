@@ -95,9 +95,7 @@ def train_sac(
     normaliser = None if run.observation_scale is None else Normaliser.fixed(run.observation_scale)
 
     def record(observation: np.ndarray, action: np.ndarray, step: Step) -> Transition:
-        return Transition(
-            observation, action, step.reward, step.terminated, step.next_observation
-        )
+        return Transition(observation, action, step.reward, step.terminated, step.next_observation)
 
     def draw(sources: Sources, key: PRNGKeyArray, rows: int) -> Transition:
         return take(sources.replay.storage, draw_uniform(sources.replay.size, key, rows).indices)
@@ -159,9 +157,7 @@ def train_ipmd(
     )
     demonstrations = put_on_device(datasets, run.emphasis, group.seeds)
     make = environments(run.env, group.seeds, run.loop)
-    return train_off_policy(
-        problem, run.loop, group, make, demonstrations, evaluator, tick
-    ).agent
+    return train_off_policy(problem, run.loop, group, make, demonstrations, evaluator, tick).agent
 
 
 def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], tick: Ticker) -> BC:

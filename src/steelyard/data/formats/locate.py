@@ -109,8 +109,16 @@ def _datasets_under(root: Path, formats: list[Format]) -> Iterator[Path]:
             if entry.name.startswith(".") or entry.is_symlink():
                 continue
             if (entry.is_dir() or candidate.suffix in (".npz", ".hdf5", ".h5")) and any(
-                format.matches(candidate) for format in formats
+                _matches(format, candidate) for format in formats
             ):
                 yield candidate
             elif entry.is_dir() and depth < _SCANNED_DEPTH:
                 queue.append((candidate, depth + 1))
+
+
+def _matches(format: Format, candidate: Path) -> bool:
+    """Whether a bystander is a dataset; a damaged file is none, and no error of this search."""
+    try:
+        return format.matches(candidate)
+    except (DatasetError, OSError):
+        return False

@@ -176,12 +176,8 @@ def _wide(config: ImitationConfig) -> ImitationConfig:
     wide = {"hidden": (512, 512), "batch_size": 512}
     return dataclasses.replace(
         config,
-        sac=dataclasses.replace(
-            config.sac, agent=dataclasses.replace(config.sac.agent, **wide)
-        ),
-        ipmd=dataclasses.replace(
-            config.ipmd, agent=dataclasses.replace(config.ipmd.agent, **wide)
-        ),
+        sac=dataclasses.replace(config.sac, agent=dataclasses.replace(config.sac.agent, **wide)),
+        ipmd=dataclasses.replace(config.ipmd, agent=dataclasses.replace(config.ipmd.agent, **wide)),
     )
 
 

@@ -107,9 +107,7 @@ def study_records(
     scales = {seed: _scale(returns, seed) for seed in config.seeds}
     optimum = optimal_return(config.env, config.eval_episodes)
     common = {"study": "imitation", "preset": preset, "command": command, "hardware": hardware()}
-    records = [
-        _record(c, results[c.id], store, scales[c.seed], optimum, common) for c in ended
-    ]
+    records = [_record(c, results[c.id], store, scales[c.seed], optimum, common) for c in ended]
     return records, _specification(config, dataset is not None)
 
 
@@ -154,7 +152,9 @@ def _record(
     if "error" in status:
         notes.append(status["error"])
     if result.get("together", 1) > 1:
-        notes.append(f"trained together with {result['together'] - 1} other seeds; wall time shared")
+        notes.append(
+            f"trained together with {result['together'] - 1} other seeds; wall time shared"
+        )
     per_start = result.get("per_start_returns", [])
     value = float(np.mean(per_start)) if per_start else None
     online = "frames" in result

@@ -49,12 +49,28 @@ def latest_expert_data(store: Store, env: str) -> Path:
     return found[-1].parent
 
 
+def find_dataset(path: Path) -> Path:
+    """A dataset's own path: the one given, or the only ``seed*`` folder below it.
+
+    Raises:
+        ValueError: There are several such folders; lists them.
+    """
+    inside = sorted(path.glob("seed*/expert_buffer.safetensors")) if path.is_dir() else []
+    if not inside or (path / "expert_buffer.safetensors").exists():
+        return path
+    if len(inside) > 1:
+        names = ", ".join(str(p.parent) for p in inside)
+        raise ValueError(f"{path} holds demonstrations of several seeds; name one of {names}.")
+    return inside[0].parent
+
+
 def shared_dataset(config: ImitationConfig, store: Store) -> Demonstrations | None:
     """The dataset that all seeds share, or none where each has its own expert."""
     if config.expert_data is None:
         return None
     latest = config.expert_data == "latest"
     path = latest_expert_data(store, config.env) if latest else Path(config.expert_data)
+    path = find_dataset(path)
     return Demonstrations.load(path, env_spec(config.env))
 
 

@@ -1,0 +1,80 @@
+"""``steelyard data inspect|check|convert``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from steelyard.cli import choose
+from steelyard.data.checks import check_dataset, inspect
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.formats import FORMATS, load_demonstrations
+from steelyard.envs.registry import env_spec
+from steelyard.studies.imitation.sources import find_dataset
+from steelyard.types import EnvSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A dataset on disk, and what its file may not say."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Dataset: a native folder, a Minari folder, or a robomimic or D4RL file."""
+    env: str | None = None
+    """Task, where the file does not name it or its action bounds."""
+    action_units: Literal["env", "normalised"] | None = None
+    """Units of the actions in the file; none takes the format's own rule."""
+
+    def spec(self) -> EnvSpec | None:
+        """The named task's spec."""
+        return None if self.env is None else env_spec(self.env)
+
+    def load(self) -> Demonstrations:
+        """Read the dataset, checked."""
+        return load_demonstrations(find_dataset(self.path), self.spec(), self.action_units)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Write a dataset in another format; the source stays as it is."""
+
+    source: Annotated[Source, tyro.conf.arg(name="")]
+    to: Literal["native", "minari", "robomimic", "d4rl"] = "minari"
+    """Format to write."""
+    out: Path | None = None
+    """Where to; none puts it beside the source."""
+    overwrite: bool = False
+    """Replace what is there."""
+
+
+def main(arguments: list[str]) -> None:
+    """Dispatch ``data`` commands."""
+    commands = {"inspect": _inspect, "check": _check, "convert": _convert}
+    rest = arguments[1:]
+    if not rest or rest[0] in ("-h", "--help"):
+        print("usage: steelyard data inspect | check | convert PATH [options]")
+        return
+    commands[choose(rest[0], commands)](rest[1:])
+
+
+def _inspect(rest: list[str]) -> None:
+    print(inspect(tyro.cli(Source, args=rest, prog="steelyard data inspect").load()))
+
+
+def _check(rest: list[str]) -> None:
+    source = tyro.cli(Source, args=rest, prog="steelyard data check")
+    report = check_dataset(find_dataset(source.path), source.spec(), source.action_units)
+    print(report)
+    if not report.ok:
+        raise SystemExit(1)
+
+
+def _convert(rest: list[str]) -> None:
+    options = tyro.cli(Convert, args=rest, prog="steelyard data convert")
+    data = options.source.load()
+    path = find_dataset(options.source.path)
+    out = options.out or FORMATS[options.to].path_for(path.with_name(f"{path.name}_{options.to}"))
+    print(data.save(out, options.to, options.overwrite))
+    for loss in FORMATS[options.to].loses:
+        print(f"not kept by {options.to}: {loss}")

@@ -1,0 +1,269 @@
+"""``steelyard train sac|ipmd|bc``: one learner, one seed; the steps of the imitation study."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from steelyard.agents.bc import BCConfig
+from steelyard.agents.ipmd import IPMDConfig
+from steelyard.agents.sac import SACConfig
+from steelyard.cli import choose
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.specs import compare_specs
+from steelyard.emphasis.demonstrations import EmphasisConfig
+from steelyard.envs.registry import env_spec
+from steelyard.studies.engine import Cell, Saved, Store
+from steelyard.studies.executors import run_group
+from steelyard.studies.hardware import use_device
+from steelyard.studies.imitation import STUDY
+from steelyard.studies.imitation.config import ImitationConfig, configure
+from steelyard.studies.imitation.plan import Expert, Learner
+from steelyard.studies.imitation.sources import expert_data_folder, find_dataset
+from steelyard.training.metrics import SinkOptions
+from steelyard.training.off_policy import OffPolicyConfig
+from steelyard.training.progress import progress
+from steelyard.training.tasks import task_runs
+
+PLAIN = tyro.conf.arg(name="")
+PROJECTS = {"sac": "RLOpt-ExpertData", "ipmd": "RLOpt-IPMD", "bc": "RLOpt-BC"}
+"""Weights & Biases projects of the reference code, used under its preset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Options of every learner."""
+
+    env: str | None = None
+    """Task; an imitator reads it from the dataset."""
+    preset: str | None = None
+    """`reference` takes the reference code's sizes; none takes the task's own."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    eval_episodes: int = 100
+    """Fixed start states on which the policy is scored."""
+    sinks: Annotated[SinkOptions, PLAIN] = SinkOptions()
+    """Where metrics go besides `metrics.jsonl`."""
+    compile: bool = True
+    """Accepted for users of the reference code; JAX always compiles."""
+    cudagraphs: bool = False
+    """Accepted for users of the reference code; JAX needs no such thing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSAC:
+    """Train a SAC expert on the task's reward, then record demonstrations."""
+
+    agent: Annotated[SACConfig, PLAIN]
+    loop: Annotated[OffPolicyConfig, PLAIN]
+    common: Annotated[Common, PLAIN] = Common()
+    observation_scale: tuple[float, ...] | None = None
+    """Fixed factor per observation component; none normalises by running statistics."""
+    seed: int = 42
+    """Seed of the run."""
+    num_episodes: int = 100
+    """Episodes to record with the trained policy's mean."""
+    save_dir: Path | None = None
+    """Also put the demonstrations into SAVE_DIR/ENV; none keeps them in the run folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainIPMD:
+    """Learn a reward and a policy from demonstrations; the task's reward is never read."""
+
+    expert_data: Annotated[Path, tyro.conf.Positional]
+    """Demonstrations, in any format of `steelyard data`."""
+    agent: Annotated[IPMDConfig, PLAIN]
+    loop: Annotated[OffPolicyConfig, PLAIN]
+    emphasis: EmphasisConfig
+    """How much each demonstration counts."""
+    common: Annotated[Common, PLAIN] = Common()
+    seed: int = 43
+    """Seed of the run."""
+    bc_pretrain_updates: int = 0
+    """Behaviour-cloning steps of the actor before the first update."""
+    demonstrations: int | None = None
+    """Use the first N episodes only."""
+    arm: str = "ipmd"
+    """Name of the arm; with a positive env_reward_weight it must be `mixed_reward`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainBC:
+    """Regress the demonstrated actions, offline."""
+
+    expert_data: Annotated[Path, tyro.conf.Positional]
+    """Demonstrations, in any format of `steelyard data`."""
+    agent: Annotated[BCConfig, PLAIN]
+    emphasis: EmphasisConfig
+    """How much each demonstration counts."""
+    epochs: int
+    """Passes over the training rows."""
+    min_steps: int
+    """Least number of gradient steps, for small datasets."""
+    validation_share: float
+    """Share of episodes held out; rounded down."""
+    common: Annotated[Common, PLAIN] = Common()
+    seed: int = 44
+    """Seed of the run."""
+    demonstrations: int | None = None
+    """Use the first N episodes only."""
+
+
+def main(arguments: list[str]) -> None:
+    """Dispatch ``train`` commands."""
+    commands = {"sac": _sac, "ipmd": _ipmd, "bc": _bc}
+    rest = arguments[1:]
+    if not rest or rest[0] in ("-h", "--help"):
+        print("usage: steelyard train sac | ipmd DATA | bc DATA [options]; each has --help")
+        return
+    commands[choose(rest[0], commands)](rest[1:])
+
+
+def _sac(rest: list[str]) -> None:
+    base = _settings(rest, None).sac
+    default = TrainSAC(base.agent, base.loop, observation_scale=base.observation_scale)
+    options = tyro.cli(TrainSAC, default=default, args=rest, prog="steelyard train sac")
+    run = dataclasses.replace(
+        base,
+        agent=options.agent,
+        loop=options.loop,
+        observation_scale=options.observation_scale,
+    )
+    settings = Expert(run, options.num_episodes, options.common.eval_episodes)
+    cell = Cell("train_sac", "expert", options.seed, settings, size=run.loop.frames)
+    config = ImitationConfig(env=run.env, seeds=(options.seed,), sac=run)
+    _warn_if_short(run.env, run.loop)
+    store = _train(cell, config, options.common, "sac")
+    data = Demonstrations.load(expert_data_folder(store, cell, run.env))
+    print(
+        f"demonstrations: {expert_data_folder(store, cell, run.env)} (mean return "
+        f"{data.returns().mean():.1f} over {len(data)} episodes)"
+    )
+    if options.save_dir is not None:
+        target = options.save_dir / run.env / f"seed{options.seed}"
+        print(f"copied to: {data.save(target, overwrite=True)}")
+
+
+def _ipmd(rest: list[str]) -> None:
+    data, env = _dataset(rest, "ipmd")
+    base = _settings(rest, env).ipmd
+    default = TrainIPMD(Path("."), base.agent, base.loop, base.emphasis)
+    options = tyro.cli(TrainIPMD, default=default, args=rest, prog="steelyard train ipmd")
+    if options.agent.env_reward_weight > 0 and options.arm != "mixed_reward":
+        raise ValueError(
+            "arm 'ipmd' never sees the task's reward, got env_reward_weight = "
+            f"{options.agent.env_reward_weight}; a mixed reward is `--arm mixed_reward`"
+        )
+    run = dataclasses.replace(
+        base,
+        agent=options.agent,
+        loop=options.loop,
+        emphasis=options.emphasis,
+        bc_pretrain_updates=options.bc_pretrain_updates,
+    )
+    _warn_if_short(run.env, run.loop)
+    _imitate(data, run, options, options.arm, run.loop.frames)
+
+
+def _bc(rest: list[str]) -> None:
+    data, env = _dataset(rest, "bc")
+    base = _settings(rest, env).bc
+    default = TrainBC(
+        Path("."), base.agent, base.emphasis, base.epochs, base.min_steps, base.validation_share
+    )
+    options = tyro.cli(TrainBC, default=default, args=rest, prog="steelyard train bc")
+    run = dataclasses.replace(
+        base,
+        agent=options.agent,
+        emphasis=options.emphasis,
+        epochs=options.epochs,
+        min_steps=options.min_steps,
+        validation_share=options.validation_share,
+    )
+    _imitate(data, run, options, "bc", run.steps(data.num_steps))
+
+
+def _imitate(data: Demonstrations, run: Any, options: Any, arm: str, size: int) -> None:
+    count = len(data) if options.demonstrations is None else options.demonstrations
+    data.first(count)  # refuses more than there are
+    axes = {"demonstrations": count, "quality": "expert"}
+    settings = Learner(run, options.common.eval_episodes, data.sha256)
+    cell = Cell(f"train_{arm}", arm, options.seed, settings, axes, None, size)
+    config = ImitationConfig(
+        env=run.env, seeds=(options.seed,), expert_data=str(find_dataset(options.expert_data))
+    )
+    _train(cell, config, options.common, "bc" if arm == "bc" else "ipmd")
+    if data.rewards is not None:
+        print(f"demonstrations' mean return: {data.returns().mean():.2f}")
+
+
+def _train(cell: Cell, config: ImitationConfig, common: Common, learner: str) -> Store:
+    use_device(common.device)
+    store, sinks = Store(common.runs, cell.study), common.sinks
+    if common.preset == "reference":
+        sinks = dataclasses.replace(sinks, wandb_project=PROJECTS[learner])
+    folder = store.folder(cell)
+    if not store.is_done(cell):
+        saved = Saved("imitation", common.preset or "task", shown(sys.argv), sinks, config)
+        with progress(f"{cell.label}, seed {cell.seed}", cell.size) as tick:
+            run_group(STUDY, [cell], saved, store, tick)
+    status = folder.status()
+    if status["state"] == "diverged":
+        raise FloatingPointError(status["error"])
+    returns = np.asarray((folder.read("result.json") or {})["per_start_returns"])
+    print(f"{cell.label}, seed {cell.seed}: return {returns.mean():.2f} over {len(returns)} starts")
+    print(f"run folder: {folder.path}")
+    return store
+
+
+def _settings(rest: list[str], env: str | None) -> Any:
+    """Defaults of the task (or the reference) that the options then change."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--env", default=env or "Pendulum-v1")
+    first.add_argument("--preset")
+    chosen, _ = first.parse_known_args(rest)
+    if chosen.preset is None:
+        env_spec(chosen.env)
+        return task_runs(chosen.env)
+    return configure(chosen.preset, chosen.env)
+
+
+def _dataset(rest: list[str], learner: str) -> tuple[Demonstrations, str]:
+    """The dataset that the options name, and its task; refuses a task that it is not of."""
+    if not rest or rest[0].startswith("-"):
+        if {"-h", "--help"} & set(rest):
+            rest = [".", *rest]
+            return None, "Pendulum-v1"  # pyright: ignore[reportReturnType]
+        raise ValueError(f"which demonstrations? `steelyard train {learner} DATA ...`")
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--env")
+    chosen, _ = first.parse_known_args(rest)
+    spec = None if chosen.env is None else env_spec(chosen.env)
+    data = Demonstrations.load(find_dataset(Path(rest[0])), spec)
+    task = chosen.env or data.env_spec.id
+    compare_specs(data.env_spec, env_spec(task))
+    return data, task
+
+
+def _warn_if_short(env: str, loop: OffPolicyConfig) -> None:
+    least = env_spec(env).max_episode_steps * loop.num_envs
+    if loop.frames < least:
+        print(
+            f"note: no training episode can end within {loop.frames} frames of {loop.num_envs} "
+            f"environments; {least} are the least. Evaluation does not need them.",
+            file=sys.stderr,
+        )
+
+
+def shown(arguments: list[str]) -> str:
+    """The command line as a user would type it."""
+    import shlex
+
+    return shlex.join(["steelyard", *arguments[1:]])

@@ -1,0 +1,48 @@
+"""Film a policy: record what it does, then replay it with a camera in a process of its own.
+
+A simulator that renders without a current OpenGL context ends its process, so filming never happens
+in the process that trains.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from steelyard.data.episode import Episode
+
+FORMATS = (".gif", ".webp", ".png")
+"""Animations that need no other package than the ones installed."""
+
+
+def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 25) -> Path:
+    """Replay a recorded episode and write an animation of it.
+
+    Args:
+        env_id: EnvPool task it was recorded in.
+        episode: Start seed and actions, environment units.
+        path: Where to write: ``.gif``, ``.webp`` or ``.png`` (animated).
+        frames_per_s: Speed of the animation.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: Another ending.
+        RuntimeError: The task cannot be drawn here; says what is missing.
+    """
+    if path.suffix not in FORMATS:
+        raise ValueError(f"a video ends in one of {FORMATS}, got {path.name!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        actions = Path(folder) / "actions.npy"
+        np.save(actions, episode.actions)
+        command = [sys.executable, "-m", "steelyard.evaluation.camera", env_id]
+        command += [str(episode.start_seed), str(actions), str(path), str(frames_per_s)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        raise RuntimeError(f"{env_id} could not be filmed: {last}")
+    return path
