@@ -5,7 +5,7 @@ pure function of it. ``jit``, ``scan`` and ``vmap`` belong to the training loop,
 Learners share mathematics (``numerics``) and networks (``nets``), never a base implementation.
 """
 
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -15,6 +15,7 @@ from steelyard.types import UpdateInfo
 ReductionName = Literal["mean", "weighted_mean", "self_normalised_mean", "cvar"]
 
 
+@runtime_checkable
 class ReducingConfig(Protocol):
     """A learner's config that names its reduction."""
 
@@ -35,16 +36,17 @@ def loss_reduction(config: ReducingConfig) -> Reduction:
     return make_reduction(config.reduction, **options)
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What every learner offers to the loops; see ``tests/agents`` for the battery it must pass.
 
     Besides these methods a learner has a class method
-    ``create(key, spec, config, normaliser) -> Self``.
+    ``create(key, spec, config, normaliser)`` of its own type.
     """
 
     def update(
         self, batch: object, key: PRNGKeyArray, weights: Float[Array, " batch"] | None = None
-    ) -> tuple[Self, UpdateInfo]:
+    ) -> "tuple[Agent, UpdateInfo]":
         """Learn from one batch; ``weights`` say how much each of its items counts."""
         ...
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
 from steelyard.nets import TanhGaussian
+from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import polyak_update
 from steelyard.types import EnvSpec, RewardFreeTransition, UpdateInfo
 
@@ -80,7 +81,9 @@ class BC(eqx.Module):
         actor = TanhGaussian(spec.observation_size, spec.action_size, config.hidden, key)
         optimiser = _optimiser(config, total_steps)
         step = jnp.zeros((), jnp.int32)
-        return cls(actor, actor, optimiser.init(actor), step, normaliser, config, total_steps)
+        return cls(
+            actor, actor, start_optimiser(optimiser, actor), step, normaliser, config, total_steps
+        )
 
     def act(
         self, observation: Float[Array, "batch obs"], key: PRNGKeyArray, deterministic: bool
@@ -121,8 +124,7 @@ class BC(eqx.Module):
 
         (value, losses), grads = jax.value_and_grad(objective, has_aux=True)(self.actor)
         optimiser = _optimiser(self.config, self.total_steps)
-        updates, state = optimiser.update(grads, self.optimiser_state, self.actor)
-        actor = optax.apply_updates(self.actor, updates)
+        actor, state = optimise(optimiser, self.actor, grads, self.optimiser_state)
         seen = self.step.astype(jnp.float32)
         decay = jnp.minimum(self.config.average_decay, (1.0 + seen) / (10.0 + seen))
         average = polyak_update(self.average, actor, 1.0 - decay)

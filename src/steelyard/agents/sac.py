@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
-from steelyard.nets import MLP, TanhGaussian, apply_ensemble, make_ensemble, sample_tanh_normal
+from steelyard.nets import MLP, TanhGaussian, make_ensemble, q_values, sample_tanh_normal
+from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import polyak_update
 from steelyard.types import EnvSpec, Transition, UpdateInfo
 
@@ -92,9 +93,9 @@ class SAC(eqx.Module):
             critics=critics,
             target_critics=critics,
             log_alpha=log_alpha,
-            actor_state=optax.adam(config.actor_lr).init(actor),
-            critic_state=optax.adam(config.critic_lr).init(critics),
-            alpha_state=optax.adam(config.alpha_lr).init(log_alpha),
+            actor_state=start_optimiser(optax.adam(config.actor_lr), actor),
+            critic_state=start_optimiser(optax.adam(config.critic_lr), critics),
+            alpha_state=start_optimiser(optax.adam(config.alpha_lr), log_alpha),
             normaliser=normaliser or Normaliser.identity(spec.observation_size),
             config=config,
         )
@@ -161,8 +162,9 @@ class SAC(eqx.Module):
             return loss_reduction(self.config)(per_item, weights), q
 
         (value, q), grads = jax.value_and_grad(loss, has_aux=True)(self.critics)
-        updates, state = optax.adam(self.config.critic_lr).update(grads, self.critic_state)
-        critics = optax.apply_updates(self.critics, updates)
+        critics, state = optimise(
+            optax.adam(self.config.critic_lr), self.critics, grads, self.critic_state
+        )
         target_critics = polyak_update(self.target_critics, critics, self.config.tau)
         agent = eqx.tree_at(
             lambda a: (a.critics, a.target_critics, a.critic_state),
@@ -198,8 +200,9 @@ class SAC(eqx.Module):
             return loss_reduction(config)(per_item, weights), log_prob
 
         (value, log_prob), grads = jax.value_and_grad(loss, has_aux=True)(self.actor)
-        updates, actor_state = optax.adam(config.actor_lr).update(grads, self.actor_state)
-        actor = optax.apply_updates(self.actor, updates)
+        actor, actor_state = optimise(
+            optax.adam(config.actor_lr), self.actor, grads, self.actor_state
+        )
         size = noise.shape[1]
         target_entropy = -float(size) if config.target_entropy is None else config.target_entropy
         alpha_losses = alpha_loss(self.log_alpha, log_prob, target_entropy)
@@ -208,8 +211,9 @@ class SAC(eqx.Module):
             alpha_grad = jax.grad(
                 lambda x: loss_reduction(config)(alpha_loss(x, log_prob, target_entropy), weights)
             )(log_alpha)
-            step, alpha_state = optax.adam(config.alpha_lr).update(alpha_grad, alpha_state)
-            log_alpha = optax.apply_updates(log_alpha, step)
+            log_alpha, alpha_state = optimise(
+                optax.adam(config.alpha_lr), log_alpha, alpha_grad, alpha_state
+            )
         agent = eqx.tree_at(
             lambda a: (a.actor, a.actor_state, a.log_alpha, a.alpha_state),
             self,
@@ -221,13 +225,6 @@ class SAC(eqx.Module):
             "alpha": alpha,
             "entropy": -jnp.mean(log_prob),
         }
-
-
-def q_values(
-    critics: MLP, observation: Float[Array, " obs"], action: Float[Array, " act"]
-) -> Float[Array, " critic"]:
-    """Value of one normalised observation and action under every critic."""
-    return apply_ensemble(critics, jnp.concatenate([observation, action]))[:, 0]
 
 
 def soft_target(

@@ -95,7 +95,7 @@ def _write(study: Any, folder: Path, runs: Path, outputs: Outputs) -> None:
     if outputs.save_dir is not None:
         write_report(records, spec, outputs.save_dir / saved.config.env)
     if outputs.results is not None:
-        write_results(records, spec, outputs.results / study.name / saved.preset)
+        write_results(records, spec, outputs.results / study.name / records[0].preset)
     print(paths["results.txt"].read_text())
     print(f"report: {paths['report.html']}")
 

@@ -60,7 +60,17 @@ class Normaliser(eqx.Module):
 
     @classmethod
     def fixed(cls, scale: tuple[float, ...]) -> "Normaliser":
-        """Multiply component ``i`` by ``scale[i]``; nothing is estimated."""
+        """Multiply component ``i`` by ``scale[i]``; nothing is estimated.
+
+        Raises:
+            ValueError: A factor is not in ``(0, 1 / 1e-2]``, which the least deviation allows.
+        """
+        for index, factor in enumerate(scale):
+            if not 0.0 < factor <= 1.0 / MIN_STD:
+                raise ValueError(
+                    f"A fixed observation scale lies in (0, {1.0 / MIN_STD:g}]: got {factor} for "
+                    f"component {index}."
+                )
         return cls(jnp.zeros(len(scale)), 1.0 / jnp.asarray(scale, jnp.float32))
 
     def __call__(self, observation: Float[Array, " obs"]) -> Float[Array, " obs"]:

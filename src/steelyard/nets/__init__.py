@@ -1,7 +1,7 @@
 """Network building blocks: per-item functions of one observation, batched by ``jax.vmap``."""
 
 from steelyard.nets.distributions import TanhGaussian, sample_tanh_normal, tanh_normal_log_prob
-from steelyard.nets.ensemble import apply_ensemble, make_ensemble
+from steelyard.nets.ensemble import apply_ensemble, make_ensemble, q_values
 from steelyard.nets.mlp import MLP
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "TanhGaussian",
     "apply_ensemble",
     "make_ensemble",
+    "q_values",
     "sample_tanh_normal",
     "tanh_normal_log_prob",
 ]

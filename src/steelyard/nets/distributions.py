@@ -25,7 +25,9 @@ class TanhGaussian(eqx.Module):
     def __init__(self, in_size: int, action_size: int, hidden: tuple[int, ...], key: PRNGKeyArray):
         self.net = MLP(in_size, 2 * action_size, hidden, key=key)
 
-    def __call__(self, x: Float[Array, " obs"]) -> tuple[Float[Array, " act"], Float[Array, " act"]]:
+    def __call__(
+        self, x: Float[Array, " obs"]
+    ) -> tuple[Float[Array, " act"], Float[Array, " act"]]:
         """Return ``(mean, log_std)`` of the Gaussian before squashing."""
         mean, raw = jnp.split(self.net(x), 2)
         half_range = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from steelyard.reports import Record, StudyReport
 from steelyard.reports.files import write_atomic
@@ -88,23 +88,24 @@ class Store:
         return self.folder(cell).status()["state"] == "done"
 
 
-class Study(Protocol[Config]):
+@runtime_checkable
+class Study(Protocol):
     """What a study offers to the engine and the command line."""
 
     name: str
     summary: str
-    config_type: type[Config]
+    config_type: type[Any]
     presets: Mapping[str, str]
 
-    def configure(self, preset: str, env: str | None = None) -> Config:
+    def configure(self, preset: str, env: str | None = None) -> Any:
         """The config of a preset, for a task."""
         ...
 
-    def check(self, config: Config, store: Store) -> None:
+    def check(self, config: Any, store: Store) -> None:
         """Refuse bad input before any work starts."""
         ...
 
-    def plan(self, config: Config, store: "Store") -> list[Cell]:
+    def plan(self, config: Any, store: Store) -> list[Cell]:
         """All cells, each after its parent."""
         ...
 
@@ -115,7 +116,7 @@ class Study(Protocol[Config]):
     def execute(
         self,
         cells: Sequence[Cell],
-        config: Config,
+        config: Any,
         store: Store,
         tick: Ticker,
         sinks: SinkOptions = SinkOptions(),
@@ -124,7 +125,7 @@ class Study(Protocol[Config]):
         ...
 
     def records(
-        self, config: Config, store: Store, preset: str, command: str
+        self, config: Any, store: Store, preset: str, command: str
     ) -> tuple[list[Record], StudyReport]:
         """What the finished cells measured, and how to report it."""
         ...

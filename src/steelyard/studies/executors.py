@@ -5,11 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from steelyard.studies.engine import Cell, Saved, Store, Study, ready
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs groups of cells, never a child before its parent."""
 

@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.external import ExpertReplayBuffer
 from steelyard.data.normalisation import Statistics
 from steelyard.data.replay import take
 from steelyard.emphasis.demonstrations import EmphasisConfig, step_ratios
+from steelyard.emphasis.diagnostics import diagnose
 from steelyard.emphasis.samplers import Multinomial, Table
 from steelyard.types import RewardFreeTransition
 
@@ -41,32 +43,61 @@ class DemonstrationRows(eqx.Module):
         return take(self.rows, indices), self.weights[indices]
 
 
+SNAPSHOT_ROWS = 100_000
+"""Rows drawn once from a source that has no length."""
+
+Dataset = Demonstrations | ExpertReplayBuffer
+
+
 def put_on_device(
-    datasets: Sequence[Demonstrations],
+    datasets: Sequence[Dataset],
     emphasis: EmphasisConfig = EmphasisConfig(),
     seeds: Sequence[int] | None = None,
 ) -> DemonstrationRows:
     """Stack one dataset per run along a leading seed axis.
 
     Args:
-        datasets: One per run; shorter ones are padded.
+        datasets: One per run; shorter ones are padded. An external buffer has no episodes to
+            weigh; one without a length is represented by ``SNAPSHOT_ROWS`` draws.
         emphasis: How much each episode counts.
         seeds: Seeds of the runs, for clustering; none means zeros.
     """
-    longest = max(data.num_steps for data in datasets)
+    rows = [_rows(data) for data in datasets]
+    longest = max(part.action.shape[0] for part in rows)
     prepared = [
-        _prepare(data, emphasis, seed, longest)
-        for data, seed in zip(datasets, seeds or [0] * len(datasets), strict=True)
+        _prepare(part, _ratios(data, part, emphasis, seed), emphasis, longest)
+        for data, part, seed in zip(datasets, rows, seeds or [0] * len(datasets), strict=True)
     ]
     return jax.tree.map(lambda *xs: jnp.stack(xs), *prepared)
 
 
+def _rows(data: Dataset) -> RewardFreeTransition:
+    if isinstance(data, Demonstrations):
+        return data.transitions()
+    return data.as_transitions() if data.can_materialise else data.draw(SNAPSHOT_ROWS)
+
+
+def _ratios(
+    data: Dataset, rows: RewardFreeTransition, emphasis: EmphasisConfig, seed: int
+) -> Float[np.ndarray, " row"]:
+    if isinstance(data, Demonstrations):
+        return step_ratios(data, emphasis, seed)
+    if emphasis.score != "none":
+        raise ValueError(
+            f"score {emphasis.score!r} weighs episodes, and an external buffer has none; open the "
+            "data as Demonstrations, or use score 'none'."
+        )
+    return np.ones(rows.action.shape[0], np.float32)
+
+
 def _prepare(
-    data: Demonstrations, emphasis: EmphasisConfig, seed: int, longest: int
+    rows: RewardFreeTransition,
+    ratios: Float[np.ndarray, " row"],
+    emphasis: EmphasisConfig,
+    longest: int,
 ) -> DemonstrationRows:
-    count, pad = data.num_steps, longest - data.num_steps
-    ratios = step_ratios(data, emphasis, seed)
-    rows = data.transitions()
+    count = rows.action.shape[0]
+    pad = longest - count
     uniform = np.full(count, 1.0 / count, np.float32)
     through_batches = emphasis.through == "batches"
     probabilities = uniform * ratios if through_batches else uniform
@@ -78,3 +109,13 @@ def _prepare(
         table=Multinomial().table(jnp.pad(jnp.asarray(probabilities), (0, pad))),
         weights=jnp.pad(jnp.asarray(weights), (0, pad)),
     )
+
+
+def emphasis_report(rows: DemonstrationRows, index: int) -> dict[str, object]:
+    """What the emphasis did to one run's demonstrations; see ``emphasis.diagnostics``."""
+    count = int(rows.count[index])
+    correction = np.asarray(rows.table.correction[index, :count], np.float64)
+    ratios = np.asarray(rows.weights[index, :count], np.float64) / np.maximum(correction, 1e-12)
+    probabilities = jnp.asarray(ratios / ratios.sum(), jnp.float32)
+    found = diagnose(probabilities, jnp.asarray(ratios, jnp.float32))
+    return {name: np.asarray(value).tolist() for name, value in found.items()}

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from steelyard.training.run_folder import RunFolder
 Tree = TypeVar("Tree")
 
 
+@runtime_checkable
 class Ticker(Protocol):
     """A progress display: told how far the work is."""
 
-    def __call__(self, step: int, note: str = "") -> None:
+    def __call__(self, step: int, note: str = "", /) -> None:
         """Show that ``step`` of the total are done."""
         ...
 
@@ -75,7 +76,7 @@ class RunGroup:
         self._before = max(s.get("seconds", 0.0) for s in status) if steps[0] else 0.0
         self._clock = time.perf_counter()
         for folder in self.folders:
-            folder.set_status("running")
+            folder.set_status("running", error=None)
         if steps[0] == 0:
             return None, 0, 0
         name = status[0]["checkpoint"]
@@ -115,14 +116,14 @@ class RunGroup:
             FloatingPointError: No run of the group is left.
         """
         for name, values in metrics.items():
-            for i in np.flatnonzero(~np.isfinite(values)):
-                if int(i) in self.failures:
+            for i in map(int, np.flatnonzero(~np.isfinite(values))):
+                if i in self.failures:
                     continue
                 message = (
                     f"{name} is {values[i]} in arm {self.arm!r}, seed {self.seeds[i]}, "
                     f"at step {step}; the run stopped there"
                 )
-                self.failures[int(i)] = message
+                self.failures[i] = message
                 self.folders[i].set_status("diverged", error=message, step=step)
         if len(self.failures) == len(self.folders):
             raise FloatingPointError("; ".join(self.failures.values()))

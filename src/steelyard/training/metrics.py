@@ -6,16 +6,17 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from steelyard.training.run_folder import RunFolder, finite
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Something that receives every row of metrics of one run."""
 
     def write(self, row: dict[str, Any]) -> None:
-        """Receive one row; ``row["step"]`` is its place on the time axis (frames, or updates offline)."""
+        """Receive one row; ``row["step"]`` is its time: frames, or updates offline."""
         ...
 
     def close(self) -> None:
@@ -65,8 +66,8 @@ class TensorBoard:
 
     def write(self, row: dict[str, Any]) -> None:
         """Write each number as a scalar at its step."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         values = [
             Summary.Value(tag=name, simple_value=float(value))

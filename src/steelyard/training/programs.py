@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 from steelyard.data.normalisation import Statistics
 from steelyard.data.replay import Replay
@@ -66,7 +66,7 @@ class Programs:
         self.begin = jax.jit(self._begin)
         self.learn = jax.jit(self._learn, donate_argnums=0, static_argnames="updates")
 
-    def initial(self, keys: PRNGKeyArray, capacity: int) -> State:
+    def initial(self, keys: Key[Array, " seed"], capacity: int) -> State:
         """New learners, empty replay, statistics of the demonstrations' observations."""
         num, size = keys.shape[0], self.spec.observation_size
         agent = eqx.filter_jit(eqx.filter_vmap(lambda k: self.problem.create(fold(k, CREATE, 0))))(
@@ -83,7 +83,12 @@ class Programs:
         return State(agent, Replay.create(example, num, capacity, self.rows), statistics)
 
     def _act(
-        self, agent: Any, observation: Array, keys: PRNGKeyArray, frames: Array, random: bool
+        self,
+        agent: Any,
+        observation: Array,
+        keys: Key[Array, " seed"],
+        frames: Array | int,
+        random: bool,
     ) -> Array:
         """Actions in ``[-1, 1]``, ``[seed, env, act]``."""
         self._count("act")
@@ -105,7 +110,7 @@ class Programs:
         )
         return State(state.agent, state.replay.insert(records), statistics)
 
-    def _begin(self, state: State, keys: PRNGKeyArray) -> Any:
+    def _begin(self, state: State, keys: Key[Array, " seed"]) -> Any:
         """The learners as random play ends: normaliser set from what was seen, warmed up."""
         self._count("begin")
         agent, warm_start = self._normalised(state), self.problem.warm_start
@@ -118,7 +123,12 @@ class Programs:
         return jax.vmap(one)(agent, state.replay, self.demonstrations, keys)
 
     def _learn(
-        self, state: State, records: Any, keys: PRNGKeyArray, frames: Array, updates: int
+        self,
+        state: State,
+        records: Any,
+        keys: Key[Array, " seed"],
+        frames: Array | int,
+        updates: int,
     ) -> tuple[State, dict[str, Array]]:
         """Store records, then take ``updates`` updates; metrics are their means, ``[seed]``."""
         self._count("learn")

@@ -3,7 +3,8 @@
 Sources: replay and demonstrations. Score: none. Weighting: uniform. Felt through: batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from steelyard.reports import Record, StudyReport
 from steelyard.studies.engine import Cell, Store
@@ -20,12 +21,12 @@ WIDE = 128  # on a CPU, stacking seeds pays below this width and buys nothing ab
 
 
 class ImitationStudy:
-    """SAC expert → demonstrations → BC and IPMD, over paired seeds; see ``studies.engine.Study``."""
+    """SAC expert → demonstrations → BC and IPMD, over paired seeds; an ``engine.Study``."""
 
     name = "imitation"
     summary = "SAC expert; behaviour cloning against inverse RL (IPMD) on its demonstrations"
-    config_type = ImitationConfig
-    presets = PRESETS
+    config_type: type[Any] = ImitationConfig
+    presets: Mapping[str, str] = PRESETS
 
     def configure(self, preset: str, env: str | None = None) -> ImitationConfig:
         """The config of a preset, for a task."""

@@ -13,7 +13,7 @@ Quality = Literal["expert", "half_random"]
 
 PRESETS = {
     "smoke": "Pendulum, 2 seeds, tiny networks: every output within a minute",
-    "quick": "Pendulum, 5 seeds, 10 and 1 demonstrations: minutes on two cores",
+    "quick": "Pendulum, 10 seeds, 10 and 1 demonstrations: minutes on two cores",
     "full": "Pendulum: 10 seeds and all axes; HalfCheetah-v5: 5 seeds, 500,000 expert frames",
     "reference": "the reference code's defaults: 100,000 frames, 100 epochs",
     "reference_quick": "the reference code's quick test: 50,000 frames, 50 epochs",
@@ -87,9 +87,7 @@ def configure(preset: str, env: str | None = None) -> ImitationConfig:
     if preset == "smoke":
         return _smoke(config)
     if preset == "quick":
-        return dataclasses.replace(
-            config, demonstrations=(10, 1), expert_frames=12_000, ipmd_frames=12_000
-        )
+        return dataclasses.replace(config, seeds=tuple(range(10)), demonstrations=(10, 1))
     if preset in ("reference", "reference_quick"):
         return _reference(config, quick=preset == "reference_quick")
     if pendulum:

@@ -33,6 +33,7 @@ from steelyard.training.recipes import (
     IPMDRun,
     SACRun,
     bc_steps,
+    hold_out,
     train_bc,
     train_ipmd,
     train_sac,
@@ -40,7 +41,7 @@ from steelyard.training.recipes import (
 from steelyard.training.run_folder import RunFolder, versions, write_json
 
 ALIGNMENT_EPISODES = 5
-"""Random episodes beside the demonstrations, on which the learned reward is held against the task's."""
+"""Random episodes beside the demonstrations, on which a learned reward meets the task's."""
 
 
 def execute(
@@ -79,11 +80,12 @@ def execute(
         seed, folder = group.seeds[i], folders[i]
         policy = folder.checkpoints / f"{name.format(seed=seed)}.safetensors"
         save_tree(policy, take_run(agents, i))
-        more = dict(amount)
+        more: dict[str, Any] = dict(amount)
         if isinstance(settings, Expert):
             _record_demonstrations(cells[i], settings, agents, i, store, policy)
         elif isinstance(run, IPMDRun):
-            more["metrics"] = reward_alignment(take_run(agents, i), datasets[i], config.env, seed)
+            learned: Any = take_run(agents, i)
+            more["metrics"] = reward_alignment(learned, datasets[i], config.env, seed)
         _finish(folder, returns[i], {**more, "seconds": group.seconds, "together": len(cells)})
     group.close()
 
@@ -99,9 +101,9 @@ def reward_alignment(
     if data.rewards is None:
         return {}
     chance = random_demonstrations(env, seed, ALIGNMENT_EPISODES)
-    parts = [part.transitions_with_reward() for part in (data, chance)]
-    learned = [np.asarray(agent.estimated_rewards(part)) for part in parts]  # pyright: ignore[reportArgumentType]
-    true = [np.asarray(part.reward) for part in parts]
+    parts = (data, chance)
+    learned = [np.asarray(agent.estimated_rewards(part.transitions())) for part in parts]
+    true = [np.asarray(part.transitions_with_reward().reward) for part in parts]
     pair = np.concatenate(learned), np.concatenate(true)
     if min(np.std(x) for x in pair) == 0:
         return {"reward_alignment/pearson": None}
@@ -134,7 +136,7 @@ def _bc_amount(
     run: BCRun, datasets: Sequence[Demonstrations], seeds: Sequence[int]
 ) -> dict[str, int]:
     steps = bc_steps(run, datasets, seeds)
-    rows = datasets[0].split(run.validation_share, seeds[0])[0].num_steps
+    rows = hold_out(datasets[0], run, seeds[0])[0].num_steps
     return {"epochs": round(steps / -(-rows // run.agent.batch_size)), "updates": steps}
 
 

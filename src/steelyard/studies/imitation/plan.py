@@ -61,7 +61,7 @@ def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
 
     cells: list[Cell] = []
     experts: dict[int, Cell] = {}
-    if "random" in config.arms:
+    if config.arms:  # every score needs it, and it costs a second
         anchor = Anchor(config.env, config.eval_episodes)
         cells += cells_of("random", anchor, 1, {}, {})
     if dataset is None and ("expert" in config.arms or imitators):

@@ -77,8 +77,9 @@ ARMS = (
 )
 
 DESCRIPTION = (
-    "A SAC expert is trained on the task and its deterministic episodes are kept as demonstrations. "
-    "Two imitators see these and never the task's reward: BC regresses the actions offline, IPMD "
+    "A SAC expert is trained on the task and its deterministic episodes are kept as "
+    "demonstrations. Two imitators see these and never the task's reward: BC regresses the "
+    "actions offline, IPMD "
     "learns a reward and, in the same loop, a policy for it.",
     "A seed is one whole pipeline: its own expert, its own demonstrations, its own imitators. All "
     "policies are scored on the same fixed start states, one episode each. The last checkpoint is "
@@ -106,6 +107,8 @@ def study_records(
         returns |= {("expert", seed): dataset.returns().tolist() for seed in config.seeds}
     scales = {seed: _scale(returns, seed) for seed in config.seeds}
     optimum = optimal_return(config.env, config.eval_episodes)
+    if config.env != ImitationConfig.env:
+        preset = f"{preset}-{config.env}"
     common = {"study": "imitation", "preset": preset, "command": command, "hardware": hardware()}
     records = [_record(c, results[c.id], store, scales[c.seed], optimum, common) for c in ended]
     return records, _specification(config, dataset is not None)
@@ -149,19 +152,21 @@ def _record(
     status = folder.status()
     score = scale if isinstance(scale, Scale) else lambda _: None
     notes = [] if isinstance(scale, Scale) else [scale]
-    if "error" in status:
+    if status.get("error"):
         notes.append(status["error"])
-    if result.get("together", 1) > 1:
+    together = result.get("together", 1)
+    if together > 1:
         notes.append(
-            f"trained together with {result['together'] - 1} other seeds; wall time shared"
+            f"{together} seeds trained together: seconds are the group's wall time over {together}"
         )
     per_start = result.get("per_start_returns", [])
     value = float(np.mean(per_start)) if per_start else None
+    seconds = round(result.get("seconds", status.get("seconds", 0.0)) / together, 2)
     online = "frames" in result
     curve = [
         {
             "frames": row["step"] if online else None,
-            "seconds": row["seconds"],
+            "seconds": round(row["seconds"] / together, 3),
             "return": row["eval/reward_mean"],
             "score": score(row["eval/reward_mean"]),
         }
@@ -170,7 +175,6 @@ def _record(
     ]
     late = [p["score"] for p in curve[len(curve) // 2 :] if p["score"] is not None]
     if not curve and value is not None:
-        seconds = result.get("seconds", 0.0)
         curve = [{"frames": None, "seconds": seconds, "return": value, "score": score(value)}]
     values = {"score": score(value), "return": value, **result.get("metrics", {})}
     if optimum is not None and value is not None:
@@ -185,7 +189,7 @@ def _record(
         metrics=values,
         per_start_returns=tuple(round(x, 3) for x in per_start),
         curve=tuple(curve) if cell.arm != "random" else (),
-        seconds=round(result.get("seconds", status.get("seconds", 0.0)), 2),
+        seconds=seconds,
         frames=result.get("frames"),
         epochs=result.get("epochs"),
         version=metadata.version("steelyard"),
@@ -210,7 +214,8 @@ def optimal_return(env: str, episodes: int) -> float | None:
 def _specification(config: ImitationConfig, shared: bool) -> StudyReport:
     known = config.env == "Pendulum-v1"
     metrics = tuple(m for m in METRICS if known or m.name != "gap_to_optimum")
-    arms = tuple(a for a in ARMS if a.name in config.arms or (a.name == "expert" and shared))
+    anchors = {"random", "expert"}
+    arms = tuple(a for a in ARMS if a.name in {*config.arms, *anchors})
     limits = []
     if shared:
         limits.append(

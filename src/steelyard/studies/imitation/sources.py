@@ -34,16 +34,16 @@ def expert_data_folder(store: Store, expert: Cell, env: str) -> Path:
 
 
 def latest_expert_data(store: Store, env: str) -> Path:
-    """The newest demonstrations of a task that any run of the study recorded.
+    """The newest demonstrations of a task that any run recorded.
 
     Raises:
         DatasetNotFoundError: There are none.
     """
-    pattern = f"*/expert_data/{env}/*/expert_buffer.safetensors"
-    found = sorted(store.path.glob(pattern), key=lambda p: p.stat().st_mtime)
+    pattern = f"*/*/expert_data/{env}/*/expert_buffer.safetensors"
+    found = sorted(store.path.parent.glob(pattern), key=lambda p: p.stat().st_mtime)
     if not found:
         raise DatasetNotFoundError(
-            f"No demonstrations of {env} under {store.path}: looked for {pattern}. "
+            f"No demonstrations of {env} under {store.path.parent}: looked for {pattern}. "
             f"`steelyard train sac --env {env}` makes some."
         )
     return found[-1].parent
