@@ -274,6 +274,8 @@ class IPMD(eqx.Module):
         average_reward = self.average_reward
         if config.gamma == 1.0:  # differential TD (Wan, Naik, Sutton 2020, arXiv:2006.16318)
             average_reward += config.average_reward_lr * jnp.mean(target[:, None] - q)
+        elif config.reward_centering:
+            average_reward += config.average_reward_lr * (jnp.mean(rows.reward) - average_reward)
         agent = dataclasses.replace(
             self,
             critics=critics,
@@ -291,18 +293,22 @@ class IPMD(eqx.Module):
         return agent, metrics, td_error
 
     def _target(self, item: Transition, noise: Float[Array, " act"]) -> Float[Array, ""]:
-        """``r + gamma V(o')``, ``r - rho + V(o')``, or ``r + gamma r_absorbing / (1 - gamma)``."""
+        """``r - rho + gamma V(o')``; a termination's V is ``(r_absorbing - rho) / (1 - gamma)``.
+
+        ``rho`` is 0 unless rewards are centred or averaged.
+        """
         mean, log_std = self.actor(item.next_observation)
         action, log_prob = sample_tanh_normal(mean, log_std, noise)
         q = jnp.min(q_values(self.target_critics, item.next_observation, action))
         value = q - jnp.exp(self.log_alpha) * log_prob
+        reward = item.reward - self.average_reward
         if self.config.gamma == 1.0:
-            return item.reward - self.average_reward + value
+            return reward + value
         if not self.absorbing:
-            return item.reward + self.config.gamma * (1.0 - item.terminated) * value
+            return reward + self.config.gamma * (1.0 - item.terminated) * value
         absorbed = self.reward_of(self._reward_input(self._absorbing_row()))
-        after_end = absorbed / (1.0 - self.config.gamma)
-        return item.reward + self.config.gamma * jnp.where(item.terminated, after_end, value)
+        after_end = (absorbed - self.average_reward) / (1.0 - self.config.gamma)
+        return reward + self.config.gamma * jnp.where(item.terminated, after_end, value)
 
     def _actor_step(
         self,

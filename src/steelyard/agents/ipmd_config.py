@@ -60,8 +60,11 @@ class IPMDConfig:
     """Policy rows in the reward's loss: `replay`, `recent:N` frames, or `resampled` actions."""
     mirror_step: float = math.inf
     """Step eta of the mirror descent; infinite is plain soft actor-critic."""
+    reward_centering: bool = False
+    """Subtract the running mean of the learned reward, whose level no loss holds in place (Naik,
+    Wan, Tomar, Sutton 2024, arXiv:2405.09999)."""
     average_reward_lr: float = 1e-2
-    """Step of the average reward, where `gamma` is 1."""
+    """Step of the average reward, where `gamma` is 1 or rewards are centred."""
     absorbing: bool | None = None
     """Whether termination leads to an absorbing state with a learned reward; none: where a task
     can terminate."""
