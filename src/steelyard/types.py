@@ -55,15 +55,16 @@ class ImitationBatch(eqx.Module):
     """One batch from each of the two sources that an imitator with interaction sees.
 
     Attributes:
-        policy: Rows of the policy's own experience.
+        policy: Rows of the policy's own experience; with rewards only where a mixed reward is
+            wanted.
         demonstration: Rows of the expert's.
         fresh: Rows that stand for the policy in the reward's loss where they differ from
             ``policy``.
     """
 
-    policy: RewardFreeTransition
+    policy: RewardFreeTransition | Transition
     demonstration: RewardFreeTransition
-    fresh: RewardFreeTransition | None = None
+    fresh: RewardFreeTransition | Transition | None = None
 
 
 class UpdateInfo(eqx.Module):

@@ -28,7 +28,7 @@ from steelyard.nets import (
 )
 from steelyard.numerics.inverse_rl import bounded_reward, ipmd_reward_loss, mirror_step_loss
 from steelyard.numerics.optimisation import optimise, start_optimiser
-from steelyard.numerics.trees import polyak_update, select
+from steelyard.numerics.trees import minibatch, polyak_update, select
 from steelyard.types import EnvSpec, ImitationBatch, RewardFreeTransition, Transition, UpdateInfo
 
 __all__ = ["IPMD", "IPMDConfig", "parse_policy_rows"]
@@ -150,7 +150,7 @@ class IPMD(eqx.Module):
         agent, metrics, items, part = self, {}, {}, batch
         observation = batch.policy.observation
         for i in range(steps):
-            part, part_weights = _minibatch((batch, weights), i, steps)
+            part, part_weights = minibatch((batch, weights), i, steps)
             agent, reward_metrics, expert = agent._reward_step(part, reward_keys[i], part_weights)
             rows = agent.rewarded_rows(part)
             agent, critic_metrics, td_error = agent._critic_step(rows, critic_keys[i])
@@ -394,13 +394,3 @@ class IPMD(eqx.Module):
 def _clone_errors(actor: TanhGaussian, rows: RewardFreeTransition) -> Float[Array, " batch"]:
     mean, _ = jax.vmap(actor)(rows.observation)
     return jnp.mean((jnp.tanh(mean) - rows.action) ** 2, axis=1)
-
-
-def _minibatch(tree: tuple, index: int, count: int) -> tuple:
-    """Rows of minibatch ``index`` of ``count``; every source is cut into its own equal parts."""
-
-    def cut(x: Array) -> Array:
-        size = x.shape[0] // count
-        return x[index * size : (index + 1) * size]
-
-    return jax.tree.map(cut, tree)

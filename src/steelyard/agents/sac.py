@@ -18,7 +18,7 @@ from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
 from steelyard.nets import MLP, TanhGaussian, make_ensemble, q_values, sample_tanh_normal
 from steelyard.numerics.optimisation import optimise, start_optimiser
-from steelyard.numerics.trees import polyak_update
+from steelyard.numerics.trees import minibatch, polyak_update
 from steelyard.types import EnvSpec, Transition, UpdateInfo
 
 
@@ -139,12 +139,10 @@ class SAC(eqx.Module):
             (normalise(batch.observation), normalise(batch.next_observation)),
         )
         steps = self.config.policy_delay
-        rows = batch.reward.shape[0] // steps
         critic_keys, actor_key = jax.random.split(key, (2, steps))[0], jax.random.fold_in(key, 1)
         agent, info, part, part_weights = self, {}, batch, weights
         for i in range(steps):
-            part = jax.tree.map(lambda x, i=i: x[i * rows : (i + 1) * rows], batch)
-            part_weights = None if weights is None else weights[i * rows : (i + 1) * rows]
+            part, part_weights = minibatch((batch, weights), i, steps)
             agent, info = agent._critic_step(part, critic_keys[i], part_weights)
         agent, actor_metrics = agent._actor_step(part.observation, actor_key, part_weights)
         td_error = info.pop("td_error")

@@ -34,7 +34,19 @@ def select(condition: Bool[Array, ""], if_true: Tree, if_false: Tree) -> Tree:
     return eqx.combine(chosen, eqx.filter(if_true, eqx.is_array, inverse=True))
 
 
-def all_finite(tree: object) -> Bool[Array, ""]:
-    """Whether every inexact array in the tree holds finite numbers only."""
-    leaves = [x for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
-    return jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves] or [jnp.array(True)]).all()
+def minibatch(tree: Tree, index: int, count: int) -> Tree:
+    """Cut every array along its first axis into ``count`` equal parts and take one of them.
+
+    Arrays may differ in length; rows that do not fill a part are left over.
+
+    Args:
+        tree: Arrays that lead with a batch axis.
+        index: Which part, below ``count``.
+        count: Number of parts.
+    """
+
+    def cut(x: Array) -> Array:
+        rows = x.shape[0] // count
+        return x[index * rows : (index + 1) * rows]
+
+    return jax.tree.map(cut, tree)
