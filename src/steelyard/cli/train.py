@@ -27,6 +27,7 @@ from steelyard.studies.imitation.sources import expert_data_folder, find_dataset
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.off_policy import OffPolicyConfig
 from steelyard.training.progress import progress
+from steelyard.training.recipes import BCRun, IPMDRun, SACRun
 from steelyard.training.tasks import task_runs
 
 PLAIN = tyro.conf.arg(name="")
@@ -123,13 +124,33 @@ def main(arguments: list[str]) -> None:
     if not rest or rest[0] in ("-h", "--help"):
         print("usage: steelyard train sac | ipmd DATA | bc DATA [options]; each has --help")
         return
-    commands[choose(rest[0], commands)](rest[1:])
+    learner = choose(rest[0], commands)
+    if {"-h", "--help"} & set(rest):  # help needs no dataset
+        runs = task_runs("Pendulum-v1")
+        shown = {"sac": _sac_options, "ipmd": _ipmd_options, "bc": _bc_options}[learner]
+        shown(getattr(runs, learner), ["--help"])
+    commands[learner](rest[1:])
+
+
+def _sac_options(run: SACRun, rest: list[str]) -> TrainSAC:
+    default = TrainSAC(run.agent, run.loop, observation_scale=run.observation_scale)
+    return tyro.cli(TrainSAC, default=default, args=rest, prog="steelyard train sac")
+
+
+def _ipmd_options(run: IPMDRun, rest: list[str]) -> TrainIPMD:
+    default = TrainIPMD(Path("."), run.agent, run.loop, run.emphasis)
+    return tyro.cli(TrainIPMD, default=default, args=rest, prog="steelyard train ipmd")
+
+
+def _bc_options(run: BCRun, rest: list[str]) -> TrainBC:
+    parts = (run.agent, run.emphasis, run.epochs, run.min_steps, run.validation_share)
+    default = TrainBC(Path("."), *parts)
+    return tyro.cli(TrainBC, default=default, args=rest, prog="steelyard train bc")
 
 
 def _sac(rest: list[str]) -> None:
     base = _settings(rest, None).sac
-    default = TrainSAC(base.agent, base.loop, observation_scale=base.observation_scale)
-    options = tyro.cli(TrainSAC, default=default, args=rest, prog="steelyard train sac")
+    options = _sac_options(base, rest)
     run = dataclasses.replace(
         base,
         agent=options.agent,
@@ -154,8 +175,7 @@ def _sac(rest: list[str]) -> None:
 def _ipmd(rest: list[str]) -> None:
     data, env = _dataset(rest, "ipmd")
     base = _settings(rest, env).ipmd
-    default = TrainIPMD(Path("."), base.agent, base.loop, base.emphasis)
-    options = tyro.cli(TrainIPMD, default=default, args=rest, prog="steelyard train ipmd")
+    options = _ipmd_options(base, rest)
     if options.agent.env_reward_weight > 0 and options.arm != "mixed_reward":
         raise ValueError(
             "arm 'ipmd' never sees the task's reward, got env_reward_weight = "
@@ -175,10 +195,7 @@ def _ipmd(rest: list[str]) -> None:
 def _bc(rest: list[str]) -> None:
     data, env = _dataset(rest, "bc")
     base = _settings(rest, env).bc
-    default = TrainBC(
-        Path("."), base.agent, base.emphasis, base.epochs, base.min_steps, base.validation_share
-    )
-    options = tyro.cli(TrainBC, default=default, args=rest, prog="steelyard train bc")
+    options = _bc_options(base, rest)
     run = dataclasses.replace(
         base,
         agent=options.agent,
@@ -238,9 +255,6 @@ def _settings(rest: list[str], env: str | None) -> Any:
 def _dataset(rest: list[str], learner: str) -> tuple[Demonstrations, str]:
     """The dataset that the options name, and its task; refuses a task that it is not of."""
     if not rest or rest[0].startswith("-"):
-        if {"-h", "--help"} & set(rest):
-            rest = [".", *rest]
-            return None, "Pendulum-v1"  # pyright: ignore[reportReturnType]
         raise ValueError(f"which demonstrations? `steelyard train {learner} DATA ...`")
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--env")

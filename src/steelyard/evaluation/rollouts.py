@@ -35,6 +35,9 @@ class Moment(NamedTuple):
 def rollout(policies: Policies, env_id: str, starts: Sequence[int], runs: int) -> Iterator[Moment]:
     """Play one episode per run and start seed, all at once, until the last one ends.
 
+    A policy whose action is not finite does nothing in that step and earns NaN, so that a run which
+    diverged has no score and does not disturb the others.
+
     Args:
         policies: The runs' policies, stacked.
         env_id: Task.
@@ -47,8 +50,11 @@ def rollout(policies: Policies, env_id: str, starts: Sequence[int], runs: int) -
     alive = np.ones((runs, len(starts)), bool)
     for _ in range(spec.max_episode_steps):
         action = spec.to_env_units(np.asarray(policies(observation)))
-        steps = [env.step(a) for env, a in zip(envs, action, strict=True)]
+        able = np.asarray(np.isfinite(action).all(axis=2))
+        played = np.where(able[..., None], action, spec.action_centre)
+        steps = [env.step(a) for env, a in zip(envs, played, strict=True)]
         step = Step(*(np.stack(parts) for parts in zip(*steps, strict=True)))
+        step = step._replace(reward=np.where(able, step.reward, np.float32(np.nan)))
         yield Moment(observation, action, step, alive)
         alive = alive & ~step.ended
         observation = step.observation

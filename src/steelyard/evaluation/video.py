@@ -38,7 +38,7 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         actions = Path(folder) / "actions.npy"
-        np.save(actions, episode.actions)
+        np.save(actions, episode.actions, allow_pickle=False)
         command = [sys.executable, "-m", "steelyard.evaluation.camera", env_id]
         command += [str(episode.start_seed), str(actions), str(path), str(frames_per_s)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -155,7 +155,13 @@ def study_folder(store: Store, preset: str, config: Any) -> Path:
 def groups_to_run(
     study: Study, cells: Sequence[Cell], store: Store, seed_group: int | None
 ) -> list[list[Cell]]:
-    """Unfinished cells, in groups that can go on in lockstep, parents before children."""
+    """Unfinished cells, in groups that can go on in lockstep, parents before children.
+
+    Raises:
+        ValueError: ``seed_group`` is below 1.
+    """
+    if seed_group is not None and seed_group < 1:
+        raise ValueError(f"seed_group must be at least 1, got {seed_group}.")
     waiting: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
         status = store.folder(cell).status()
@@ -167,7 +173,11 @@ def groups_to_run(
     for same in waiting.values():
         size = seed_group or study.group_size(same)
         groups += [same[i : i + size] for i in range(0, len(same), size)]
-    return groups
+    return sorted(groups, key=lambda group: max(_depth(cell) for cell in group))
+
+
+def _depth(cell: Cell) -> int:
+    return 0 if cell.parent is None else 1 + _depth(cell.parent)
 
 
 def open_folders(cells: Sequence[Cell], store: Store) -> list[RunFolder]:
@@ -238,20 +248,20 @@ def run_study(
     """
     from steelyard.studies.executors import make_executor
 
+    executor = make_executor(options.executor, options.workers, options.runs)
     store = Store(options.runs, study.name)
     study.check(config, store)
     folder = study_folder(store, preset, config)
     saved = Saved(study.name, preset, command, options.sinks, config)
-    save(folder, saved)
     cells = study.plan(config, store)
     groups = groups_to_run(study, cells, store, options.seed_group)
+    save(folder, saved)
     finished = sum(store.is_done(cell) for cell in cells)
     print(
         f"{study.name} ({preset}): {len(cells)} runs, {finished} done, "
         f"{len(groups)} groups to train → {folder}",
         file=sys.stderr,
     )
-    executor = make_executor(options.executor, options.workers, options.runs)
     executor(study, saved, folder, groups, store, make_progress)
     return folder
 

@@ -31,8 +31,10 @@ def make_executor(name: str, workers: int, runs: Path) -> Executor:
     """Executor by name.
 
     Raises:
-        ValueError: The name is neither ``inline`` nor ``process``.
+        ValueError: The name is neither ``inline`` nor ``process``, or there is no worker.
     """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}.")
     if name == "inline":
         return run_inline
     if name == "process":
@@ -68,8 +70,9 @@ def run_group(
     except FloatingPointError as error:
         print(f"diverged: {error}", file=sys.stderr)
     except BaseException as error:
-        for cell in cells:
-            store.folder(cell).set_status("failed", error=f"{type(error).__name__}: {error}")
+        for folder in map(store.folder, cells):
+            if folder.status()["state"] not in ("done", "diverged"):
+                folder.set_status("failed", error=f"{type(error).__name__}: {error}")
         raise
 
 
@@ -89,32 +92,57 @@ class ProcessExecutor:
         make_progress: Callable[[str, int], Any],
     ) -> None:
         """Start a group once the parents of its cells have ended; stop all if one fails."""
-        waiting, running = [list(group) for group in groups], {}
+        waiting = [list(group) for group in groups]
+        running: dict[subprocess.Popen, list[Cell]] = {}
         total = len(waiting)
-        with make_progress(f"{study.name}, {self.workers} workers", total) as tick:
-            while waiting or running:
-                unended = {cell.id for group in [*waiting, *running.values()] for cell in group}
-                for group in list(waiting):
-                    blocked = any(c.parent and c.parent.id in unended for c in group)
-                    if blocked or len(running) >= self.workers:
-                        continue
-                    waiting.remove(group)
-                    running[self._start(study.name, folder, group)] = group
-                time.sleep(0.2)
-                for process in [p for p in running if p.poll() is not None]:
-                    group = running.pop(process)
-                    if process.returncode:
-                        for other in running:
-                            other.terminate()
-                        log = folder / f"worker_{group[0].id}.log"
-                        raise RuntimeError(
-                            f"{group[0].label} failed in a worker (exit {process.returncode}); "
-                            f"its output is in {log}"
-                        )
-                    tick(total - len(waiting) - len(running), group[0].label)
+        try:
+            with make_progress(f"{study.name}, {self.workers} workers", total) as tick:
+                while waiting or running:
+                    self._start_free(study.name, folder, waiting, running)
+                    time.sleep(0.2)
+                    for group in _take_ended(running, folder):
+                        tick(total - len(waiting) - len(running), group[0].label)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+
+    def _start_free(
+        self,
+        study: str,
+        folder: Path,
+        waiting: list[list[Cell]],
+        running: dict[subprocess.Popen, list[Cell]],
+    ) -> None:
+        """Start groups whose cells wait for no other, as long as a worker is free."""
+        unended = {cell.id for group in [*waiting, *running.values()] for cell in group}
+        for group in list(waiting):
+            blocked = any(cell.parent and cell.parent.id in unended for cell in group)
+            if not blocked and len(running) < self.workers:
+                waiting.remove(group)
+                running[self._start(study, folder, group)] = group
 
     def _start(self, study: str, folder: Path, group: Sequence[Cell]) -> subprocess.Popen:
         command = [sys.executable, "-m", "steelyard.studies.worker", study]
         command += [str(folder), str(self.runs), *(cell.id for cell in group)]
         with (folder / f"worker_{group[0].id}.log").open("w") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _take_ended(running: dict[subprocess.Popen, list[Cell]], folder: Path) -> list[list[Cell]]:
+    """Groups whose process has ended, taken out of the running ones.
+
+    Raises:
+        RuntimeError: A process failed; names its log.
+    """
+    groups = []
+    for process in [p for p in running if p.poll() is not None]:
+        group = running.pop(process)
+        if process.returncode:
+            raise RuntimeError(
+                f"{group[0].label} failed in a worker (exit {process.returncode}); its output is "
+                f"in {folder / f'worker_{group[0].id}.log'}"
+            )
+        groups.append(group)
+    return groups

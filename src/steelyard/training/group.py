@@ -76,7 +76,7 @@ class RunGroup:
         self._before = max(s.get("seconds", 0.0) for s in status) if steps[0] else 0.0
         self._clock = time.perf_counter()
         for folder in self.folders:
-            folder.set_status("running", error=None)
+            folder.set_status("running")
         if steps[0] == 0:
             return None, 0, 0
         name = status[0]["checkpoint"]
@@ -84,20 +84,19 @@ class RunGroup:
         return stack_runs(states), steps[0], status[0]["generation"]
 
     def save(self, state: Any, step: int, generation: int) -> None:
-        """Write each live run's slice of the state, then point its status at it."""
-        for i, folder in enumerate(self.folders):
-            if i in self.failures:
-                continue
-            name = f"state_{step}.safetensors"
-            save_tree(folder.checkpoints / name, take_run(state, i))
-            folder.set_status(
-                "running",
-                step=step,
-                seconds=self.seconds,
-                generation=generation,
-                checkpoint=name,
-            )
-            for old in folder.checkpoints.glob("state_*.safetensors"):
+        """Write each live run's slice of the state, then point every status at it.
+
+        All files are written before the first status changes, so that a kill while they are
+        written leaves the whole group at its previous checkpoint.
+        """
+        name = f"state_{step}.safetensors"
+        for i in self.alive:
+            save_tree(self.folders[i].checkpoints / name, take_run(state, i))
+        done = {"step": step, "generation": generation, "checkpoint": name}
+        for i in self.alive:
+            self.folders[i].set_status("running", seconds=self.seconds, **done)
+        for i in self.alive:
+            for old in self.folders[i].checkpoints.glob("state_*"):
                 if old.name != name:
                     old.unlink()
 
@@ -115,12 +114,11 @@ class RunGroup:
         Raises:
             FloatingPointError: No run of the group is left.
         """
-        for name, values in metrics.items():
-            for i in map(int, np.flatnonzero(~np.isfinite(values))):
-                if i in self.failures:
-                    continue
+        for i in self.alive:
+            terms = [f"{n} is {x[i]}" for n, x in metrics.items() if not np.isfinite(x[i])]
+            if terms:
                 message = (
-                    f"{name} is {values[i]} in arm {self.arm!r}, seed {self.seeds[i]}, "
+                    f"{', '.join(terms)} in arm {self.arm!r}, seed {self.seeds[i]}, "
                     f"at step {step}; the run stopped there"
                 )
                 self.failures[i] = message

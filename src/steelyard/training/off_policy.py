@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from steelyard.envs.base import Step, VectorEnv
+from steelyard.envs.seeding import MAX_GENERATIONS
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.programs import OffPolicyProblem, Programs, State
+from steelyard.types import EnvSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,13 @@ class OffPolicyConfig:
             raise ValueError(
                 f"random_frames must be at least num_envs, so that there is something to learn "
                 f"from: got {self.random_frames} < {self.num_envs}."
+            )
+        most = MAX_GENERATIONS * (self.checkpoint_interval or self.frames)
+        if self.frames > most:
+            raise ValueError(
+                f"a run has at most {MAX_GENERATIONS} checkpoints, each of which starts fresh "
+                f"environments: got frames {self.frames} / checkpoint_interval "
+                f"{self.checkpoint_interval}."
             )
 
     def updates_per_iteration(self, gradient_steps: int) -> int:
@@ -85,8 +94,8 @@ def train_off_policy(
     """
     num, rows = len(group.seeds), config.num_envs
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
-    env = make_env(0)
-    programs = Programs(problem, env.spec, rows, demonstrations)
+    spec = _spec_of(make_env)
+    programs = Programs(problem, spec, rows, demonstrations)
     state = programs.initial(keys, min(config.replay_capacity or config.frames, config.frames))
     updates = config.updates_per_iteration(state.agent.gradient_steps)
     restored, frames, generation = group.restore(jax.tree.map(lambda x: x[0], state))
@@ -111,12 +120,12 @@ def train_off_policy(
             action = np.asarray(
                 programs.act(state.agent, seen, keys, frames, random=frames < config.random_frames)
             )
-            checked = {"action": action.sum((1, 2))} | as_numpy(metrics)
+            checked = as_numpy(metrics) | {"action": action.sum((1, 2))}
             group.freeze_non_finite(frames, checked)
             action = np.where(np.isfinite(action), action, 0.0)  # of frozen runs
             if pending is not None:
                 state, metrics = digest(pending, frames)  # runs while the simulator steps
-            step = env.step(env.spec.to_env_units(action).reshape(num * rows, -1))
+            step = env.step(spec.to_env_units(action).reshape(num * rows, -1))
             by_run = Step(*(x.reshape(num, rows, *x.shape[1:]) for x in step))
             pending = problem.record(seen, action, by_run)
             observation, frames = step.observation, frames + rows
@@ -135,6 +144,12 @@ def train_off_policy(
         generation += 1
         group.save(state, frames, generation)
     return state
+
+
+def _spec_of(make_env: Callable[[int], VectorEnv]) -> EnvSpec:
+    env = make_env(0)
+    env.close()
+    return env.spec
 
 
 def as_numpy(metrics: dict[str, jax.Array]) -> dict[str, np.ndarray]:

@@ -98,7 +98,7 @@ def train_offline(
 
     advance = jax.jit(advance, static_argnums=4)
     agent = jax.jit(jax.vmap(lambda d, k: problem.create(d, fold(k, CREATE, 0))))(data, keys)
-    state = OfflineState(agent, agent, jnp.full(len(group.seeds), jnp.inf))
+    state = OfflineState(agent, agent, jnp.full(len(group.seeds), jnp.inf, jnp.float32))
     restored, step, generation = group.restore(jax.tree.map(lambda x: x[0], state))
     state = state if restored is None else restored
     tick(step)

@@ -91,7 +91,7 @@ class Programs:
         random: bool,
     ) -> Array:
         """Actions in ``[-1, 1]``, ``[seed, env, act]``."""
-        self._count("act")
+        self._count("explore" if random else "act")
 
         def one(agent: Any, observation: Array, key: PRNGKeyArray) -> Array:
             key = fold(key, ACT, frames)

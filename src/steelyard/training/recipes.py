@@ -70,6 +70,12 @@ class IPMDRun:
     bc_pretrain_updates: int = 0
     """Behaviour-cloning steps of the actor before the first update."""
 
+    def __post_init__(self) -> None:
+        if self.emphasis.through == "losses":
+            raise ValueError(
+                "IPMD feels an emphasis through its batches; emphasis.through must be 'batches'."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class BCRun:
@@ -89,6 +95,13 @@ class BCRun:
     """How much each demonstration counts."""
     checkpoint_interval: int | None = None
     """Gradient steps between checkpoints; none writes one at the end only."""
+
+    def __post_init__(self) -> None:
+        if self.emphasis.through == "losses" and self.agent.reduction == "mean":
+            raise ValueError(
+                "the plain mean ignores weights; with emphasis.through='losses' the reduction must "
+                "be 'weighted_mean', 'self_normalised_mean' or 'cvar'."
+            )
 
     def steps(self, rows: int) -> int:
         """Gradient steps for ``rows`` training rows: ``max(epochs · ceil(rows / batch), min)``."""
@@ -163,10 +176,6 @@ def train_ipmd(
         normaliser="frozen",
         warm_start=warm_start if run.bc_pretrain_updates else None,
     )
-    if run.emphasis.through == "losses":
-        raise ValueError(
-            "IPMD feels an emphasis through its batches; emphasis.through must be 'batches'."
-        )
     demonstrations = put_on_device(datasets, run.emphasis, group.seeds)
     _report_emphasis(run.emphasis, demonstrations, group)
     make = environments(run.env, group.seeds, run.loop)
@@ -177,11 +186,6 @@ def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], ti
     """Train a group of behaviour-cloning runs; returns the stacked learner that is kept."""
     spec = env_spec(run.env)
     parts = [hold_out(d, run, s) for d, s in zip(datasets, group.seeds, strict=True)]
-    if run.emphasis.through == "losses" and run.agent.reduction == "mean":
-        raise ValueError(
-            "the plain mean ignores weights; with emphasis.through='losses' the reduction must be "
-            "'weighted_mean', 'self_normalised_mean' or 'cvar'."
-        )
     train = put_on_device([part[0] for part in parts], run.emphasis, group.seeds)
     _report_emphasis(run.emphasis, train, group)
     held_out = [part[1] for part in parts if part[1] is not None]

@@ -41,7 +41,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; numbers that are not finite become ``null``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(finite(to_plain(value)), indent=2) + "\n")
+    temporary.write_text(json.dumps(to_plain(finite(value)), indent=2) + "\n")
     os.replace(temporary, path)
 
 
@@ -51,7 +51,7 @@ def finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [finite(v) for v in value]
     return value
 
@@ -116,7 +116,8 @@ class RunFolder:
         return self.read("status.json") or {"state": "missing"}
 
     def set_status(self, state: str, **fields: Any) -> None:
-        """Merge fields into ``status.json``."""
+        """Merge fields into ``status.json``; an ``error`` goes with the state it came with."""
+        before = {k: v for k, v in self.status().items() if k != "error"}
         stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        merged = {**self.status(), **fields, "state": state, "updated": stamp}
+        merged = {**before, **fields, "state": state, "updated": stamp}
         write_json(self.path / "status.json", merged)

@@ -175,7 +175,10 @@ def _wide(config: ImitationConfig) -> ImitationConfig:
     return dataclasses.replace(
         config,
         sac=dataclasses.replace(config.sac, agent=dataclasses.replace(config.sac.agent, **wide)),
-        ipmd=dataclasses.replace(config.ipmd, agent=dataclasses.replace(config.ipmd.agent, **wide)),
+        ipmd=dataclasses.replace(
+            config.ipmd,
+            agent=dataclasses.replace(config.ipmd.agent, **wide, expert_batch_size=512),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from steelyard.agents.ipmd import IPMD
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.provenance import Provenance
 from steelyard.envs.registry import env_spec
+from steelyard.envs.seeding import training_seeds
 from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.studies.engine import Cell, Store, open_folders
@@ -27,7 +28,7 @@ from steelyard.studies.imitation.sources import (
 )
 from steelyard.training.checkpoint import save_tree, take_run
 from steelyard.training.group import RunGroup, Ticker
-from steelyard.training.metrics import SinkOptions
+from steelyard.training.metrics import SinkOptions, read_rows
 from steelyard.training.recipes import (
     BCRun,
     IPMDRun,
@@ -52,6 +53,29 @@ def execute(
     sinks: SinkOptions = SinkOptions(),
 ) -> None:
     """Run a group of cells of one arm to the end."""
+    for part in _in_lockstep(cells, config, store):
+        _execute(part, config, store, tick, sinks)
+
+
+def _in_lockstep(cells: Sequence[Cell], config: ImitationConfig, store: Store) -> list[list[Cell]]:
+    """Cells by their number of steps: that of a clone follows from the size of its own data."""
+    run = getattr(cells[0].config, "run", None)
+    if not isinstance(run, BCRun):
+        return [list(cells)]
+    parts: dict[int, list[Cell]] = {}
+    for cell in cells:
+        data = demonstrations_of(cell, config, store)
+        parts.setdefault(bc_steps(run, [data], [cell.seed]), []).append(cell)
+    return list(parts.values())
+
+
+def _execute(
+    cells: Sequence[Cell],
+    config: ImitationConfig,
+    store: Store,
+    tick: Ticker,
+    sinks: SinkOptions,
+) -> None:
     folders = open_folders(cells, store)
     group = RunGroup([cell.seed for cell in cells], folders, cells[0].arm, sinks)
     settings = cells[0].config
@@ -61,9 +85,22 @@ def execute(
             _finish(folder, own, {})
         tick(1)
         return
-    tick = functools.partial(_tick_and_log, tick, folders)
-    run = settings.run
-    evaluator = Evaluator(config.env, len(cells), settings.eval_episodes)
+    try:
+        _train(cells, group, config, store, functools.partial(_tick_and_log, tick, folders))
+    finally:
+        group.close()
+
+
+def _train(
+    cells: Sequence[Cell],
+    group: RunGroup,
+    config: ImitationConfig,
+    store: Store,
+    tick: Ticker,
+) -> None:
+    settings, folders = cells[0].config, group.folders
+    run, datasets = settings.run, []
+    evaluator = Evaluator(config.env, len(cells), settings.eval_episodes, _seeds_used(run, group))
     if isinstance(run, SACRun):
         agents = train_sac(run, group, tick, evaluator)
         name, amount = "sac_expert", {"frames": run.loop.frames}
@@ -83,11 +120,12 @@ def execute(
         more: dict[str, Any] = dict(amount)
         if isinstance(settings, Expert):
             _record_demonstrations(cells[i], settings, agents, i, store, policy)
-        elif isinstance(run, IPMDRun):
+        if isinstance(run, IPMDRun):
             learned: Any = take_run(agents, i)
             more["metrics"] = reward_alignment(learned, datasets[i], config.env, seed)
+        if isinstance(run, BCRun):
+            more["metrics"] = {"train/final_loss": read_rows(folder.metrics)[-1]["train/loss"]}
         _finish(folder, returns[i], {**more, "seconds": group.seconds, "together": len(cells)})
-    group.close()
 
 
 def reward_alignment(
@@ -130,6 +168,13 @@ def _record_demonstrations(
     )
     data = Demonstrations.from_episodes(episodes, env_spec(run.env), provenance)
     data.save(expert_data_folder(store, cell, run.env), overwrite=True)
+
+
+def _seeds_used(run: SACRun | IPMDRun | BCRun, group: RunGroup) -> list[int]:
+    """Seeds of the environments that a group trains in first; BC has none."""
+    if isinstance(run, BCRun):
+        return []
+    return [s for seed in group.seeds for s in training_seeds(seed, run.loop.num_envs)]
 
 
 def _bc_amount(

@@ -6,7 +6,7 @@ from steelyard.data.specs import compare_specs
 from steelyard.envs.registry import env_spec
 from steelyard.studies.engine import Store
 from steelyard.studies.imitation.config import ARMS, ImitationConfig
-from steelyard.studies.imitation.sources import shared_dataset, start_seeds
+from steelyard.studies.imitation.sources import MOST_SEED, shared_dataset, start_seeds
 
 
 def check(config: ImitationConfig, store: Store) -> None:
@@ -19,18 +19,27 @@ def check(config: ImitationConfig, store: Store) -> None:
     spec = env_spec(config.env)
     for arm in config.arms:
         if arm not in ARMS:
-            near = difflib.get_close_matches(arm, [*ARMS, "mixed_reward"], 1)
+            near = difflib.get_close_matches(arm, ARMS, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
+            if arm == "mixed_reward":
+                hint = " It is no imitation: `steelyard train ipmd --arm mixed_reward` trains it."
             raise ValueError(f"There is no arm {arm!r}; there are {list(ARMS)}.{hint}")
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise ValueError(f"Seeds must be distinct and at least one, got {config.seeds}.")
+    for seed in config.seeds:
+        if not 0 <= seed <= MOST_SEED:
+            raise ValueError(f"Seeds must lie between 0 and {MOST_SEED}, got {seed}.")
     if config.eval_episodes < 2:
         raise ValueError(f"eval_episodes must be at least 2, got {config.eval_episodes}.")
     if not config.demonstrations or not config.quality:
         raise ValueError("demonstrations and quality each need at least one value, got none.")
-    if config.ipmd.agent.env_reward_weight and "ipmd" in config.arms:
+    for name, values in (("demonstrations", config.demonstrations), ("quality", config.quality)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} must be distinct values, got {values}.")
+    blind = [arm for arm in ("ipmd", "ipmd_frozen_reward") if arm in config.arms]
+    if config.ipmd.agent.env_reward_weight and blind:
         raise ValueError(
-            "Arm 'ipmd' never sees the task's reward, got env_reward_weight = "
+            f"Arm {blind[0]!r} never sees the task's reward, got env_reward_weight = "
             f"{config.ipmd.agent.env_reward_weight}. A mixed reward is another method: train it "
             "with `steelyard train ipmd --arm mixed_reward`."
         )

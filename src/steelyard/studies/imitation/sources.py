@@ -14,6 +14,8 @@ from steelyard.studies.imitation.config import ImitationConfig
 START_SEEDS = 500_000_000
 """Start seeds of recorded episodes lie above those of training and evaluation."""
 MOST_EPISODES = 10_000
+MOST_SEED = 49_898
+"""Training seeds of later runs would reach into those of recorded episodes."""
 
 
 def start_seeds(seed: int, count: int) -> list[int]:

@@ -1,0 +1,341 @@
+"""The engine: what is unfinished runs, parents first; what is done, or cannot be, does not."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_study import LENGTH, STUDY, ToyConfig
+
+from steelyard import studies
+from steelyard.studies import get_study
+from steelyard.studies.engine import (
+    Cell,
+    Options,
+    Saved,
+    Store,
+    groups_to_run,
+    load,
+    plan_table,
+    run_study,
+    save,
+    study_folder,
+)
+from steelyard.training.metrics import SinkOptions, read_rows
+
+HERE = Path(__file__).parent
+
+
+@contextlib.contextmanager
+def quiet(description, total):
+    yield lambda step, note="": None
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process at once."""
+
+
+def dying_in(number: int, step: int):
+    """Progress whose ``number``-th group dies at ``step``."""
+    groups = iter(range(1, 100))
+
+    @contextlib.contextmanager
+    def progress(description, total):
+        mine = next(groups)
+
+        def tick(now, note=""):
+            if (mine, now) == (number, step):
+                raise Killed
+
+        yield tick
+
+    return progress
+
+
+def run(root, config=ToyConfig(), progress=quiet, **options):
+    return run_study(STUDY, config, "only", "cmd", Options(root, **options), progress)
+
+
+def cells_of(root, config=ToyConfig()) -> dict[tuple[str, int], Cell]:
+    return {(c.arm, c.seed): c for c in STUDY.plan(config, Store(root, "toy"))}
+
+
+def states(root, config=ToyConfig()) -> dict[tuple[str, int], str]:
+    store = Store(root, "toy")
+    return {key: store.folder(c).status()["state"] for key, c in cells_of(root, config).items()}
+
+
+def outcome(root, config=ToyConfig()) -> dict:
+    """All that was measured, but for the wall time."""
+    store, found = Store(root, "toy"), {}
+    for key, cell in cells_of(root, config).items():
+        folder = store.folder(cell)
+        rows = [(row["step"], row["total"]) for row in read_rows(folder.metrics)]
+        found[key] = (folder.read("result.json"), rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished")
+    run(root)
+    return root
+
+
+def test_all_cells_run_and_children_begin_where_their_parents_ended(finished):
+    assert set(states(finished).values()) == {"done"}
+    for (arm, seed), (result, rows) in outcome(finished).items():
+        steps = LENGTH[arm] + (LENGTH["start"] if arm == "go_on" else 0)
+        assert result == {"total": float(seed * steps)}
+        assert len(rows) == LENGTH[arm]
+
+
+def test_a_child_names_its_parent_in_its_folder(finished):
+    store, cells = Store(finished, "toy"), cells_of(finished)
+    assert store.folder(cells["go_on", 2]).status()["parent"] == cells["start", 2].id
+    assert store.folder(cells["start", 2]).status()["parent"] is None
+
+
+def test_running_again_trains_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json*")}
+    changed = run(finished, progress=dying_in(1, 1)) / "study.json"
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json*")}
+    assert {path for path in after if before.get(path) != after[path]} <= {changed}
+
+
+@pytest.mark.parametrize(("number", "step"), [(1, 5), (1, 10), (1, 25), (2, 1), (3, 15)])
+def test_a_study_that_is_killed_goes_on_to_the_same_end(number, step, finished, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, progress=dying_in(number, step))
+    assert "failed" in states(tmp_path).values()
+    run(tmp_path)
+    assert outcome(tmp_path) == outcome(finished)
+    assert set(states(tmp_path).values()) == {"done"}
+
+
+def test_an_error_that_was_overcome_is_no_longer_shown(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, progress=dying_in(1, 5))
+    store = Store(tmp_path, "toy")
+    notes = [row["note"] for row in plan_table(list(cells_of(tmp_path).values()), store)]
+    assert notes.count("Killed: ") == 3
+    run(tmp_path)
+    assert {row["note"] for row in plan_table(list(cells_of(tmp_path).values()), store)} == {""}
+
+
+def test_unfinished_cells_are_grouped_by_progress_and_finished_ones_left_out(tmp_path):
+    store, cells = Store(tmp_path, "toy"), cells_of(tmp_path)
+    store.folder(cells["alone", 1]).set_status("done")
+    store.folder(cells["alone", 2]).set_status("diverged")
+    store.folder(cells["start", 2]).set_status("running", step=10, checkpoint="state_10")
+    store.folder(cells["start", 3]).set_status("failed", step=7)  # died before its checkpoint
+    groups = groups_to_run(STUDY, list(cells.values()), store, None)
+    assert [[(c.arm, c.seed) for c in group] for group in groups] == [
+        [("start", 1), ("start", 3)],
+        [("start", 2)],
+        [("alone", 3)],
+        [("go_on", 1), ("go_on", 2), ("go_on", 3)],
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_groups_hold_as_many_seeds_as_were_asked_and_change_no_result(size, finished, tmp_path):
+    groups = groups_to_run(STUDY, list(cells_of(tmp_path).values()), Store(tmp_path, "toy"), size)
+    assert max(len(group) for group in groups) == size
+    run(tmp_path, seed_group=size)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_no_child_is_run_before_its_parent_however_the_plan_is_ordered(tmp_path):
+    config = ToyConfig(interleaved=True)
+    store, cells = Store(tmp_path, "toy"), cells_of(tmp_path, config)
+    for seed in (2, 3):  # the first parent stands elsewhere, so there are two groups of parents
+        store.folder(cells["start", seed]).set_status("pending", step=0)
+    with pytest.raises(Killed):
+        run(tmp_path, dataclasses.replace(config, seeds=(1,)), dying_in(1, 25))
+    run(tmp_path, config)
+    assert set(states(tmp_path, config).values()) == {"done"}
+
+
+def test_children_of_a_diverged_parent_are_skipped_and_named_and_the_others_go_on(
+    finished, tmp_path
+):
+    config = ToyConfig(falls=(2,))
+    run(tmp_path, config)
+    store, cells = Store(tmp_path, "toy"), cells_of(tmp_path)
+    assert states(tmp_path) == states(finished) | {
+        ("start", 2): "diverged",
+        ("go_on", 2): "skipped",
+    }
+    parent = store.folder(cells["start", 2]).status()["error"]
+    assert parent == "total is nan in arm 'start', seed 2, at step 16; the run stopped there"
+    child = store.folder(cells["go_on", 2]).status()["error"]
+    assert child == f"its parent {cells['start', 2].id} is diverged"
+    for key in (("go_on", 1), ("go_on", 3), ("alone", 2)):
+        assert outcome(tmp_path)[key] == outcome(finished)[key]
+    run(tmp_path, config)
+    assert states(tmp_path)["go_on", 2] == "skipped"
+
+
+def test_a_group_in_which_all_diverge_does_not_stop_the_study(tmp_path, capsys):
+    config = ToyConfig(seeds=(1, 2), falls=(1, 2))
+    run(tmp_path, config)
+    assert {arm: state for (arm, _), state in states(tmp_path, config).items()} == {
+        "start": "diverged",
+        "go_on": "skipped",
+        "alone": "done",
+    }
+    assert "diverged: total is nan in arm 'start', seed 1" in capsys.readouterr().err
+
+
+def test_what_fails_is_marked_with_its_error_and_ends_the_study(tmp_path):
+    with pytest.raises(RuntimeError, match="stumbled"):
+        run(tmp_path, ToyConfig(raises=(2,), falls=(1,)))
+    store, cells = Store(tmp_path, "toy"), cells_of(tmp_path)
+    status = store.folder(cells["start", 2]).status()
+    assert (status["state"], status["error"]) == ("failed", "RuntimeError: a walker stumbled")
+    assert status["step"] == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"executor": "threads"}, "executor is 'inline' or 'process', got 'threads'"),
+        ({"executor": "process", "workers": 0}, "workers must be at least 1, got 0"),
+        ({"seed_group": 0}, "seed_group must be at least 1, got 0"),
+        ({"seed_group": -2}, "seed_group must be at least 1, got -2"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_any_folder_is_made(options, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(tmp_path / "runs", **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_that_is_refused_makes_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="walkers need seeds"):
+        run(tmp_path / "runs", ToyConfig(seeds=()))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_study_names_the_nearest():
+    with pytest.raises(ValueError, match=r"no study 'imitations'.*Did you mean 'imitation'\?"):
+        get_study("imitations")
+
+
+def test_a_cell_is_named_by_what_decides_its_outcome_and_nothing_else():
+    cell = Cell("toy", "arm", 1, ToyConfig(), {"n": 1}, None, 10)
+    assert dataclasses.replace(cell, size=99).id == cell.id
+    changes = [
+        {"study": "other"},
+        {"arm": "other"},
+        {"seed": 2},
+        {"config": ToyConfig(seeds=(9,))},
+        {"axes": {"n": 2}},
+        {"parent": cell},
+    ]
+    names = [dataclasses.replace(cell, **change).id for change in changes]
+    assert len({cell.id, *names}) == 7
+
+
+def test_cells_that_differ_in_seed_and_parent_only_share_a_program():
+    cell = Cell("toy", "arm", 1, ToyConfig(), {"n": 1})
+    assert dataclasses.replace(cell, seed=2, parent=cell).program == cell.program
+    assert dataclasses.replace(cell, axes={"n": 2}).program != cell.program
+    assert cell.label == "arm (n 1)"
+    assert dataclasses.replace(cell, axes={}).label == "arm"
+
+
+def test_what_a_worker_needs_is_read_as_it_was_saved(tmp_path):
+    saved = Saved("toy", "only", "cmd", SinkOptions(wandb_project="p"), ToyConfig(falls=(1,)))
+    save(tmp_path, saved)
+    assert load(tmp_path, ToyConfig) == saved
+
+
+def test_the_table_of_a_plan_shows_how_far_each_run_is(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, progress=dying_in(1, 25))
+    store = Store(tmp_path, "toy")
+    rows = {
+        (row["run"], row["seed"]): row for row in plan_table([*cells_of(tmp_path).values()], store)
+    }
+    first = rows["start", 1]
+    assert (first["state"], first["step"], first["of"]) == ("failed", 20, 30)
+    assert rows["alone", 1]["state"] == "waiting"
+    assert study_folder(store, "only", ToyConfig()).exists()
+
+
+# -- in processes of their own ----------------------------------------------------------------
+
+
+@pytest.fixture
+def children(tmp_path, monkeypatch):
+    """Lets child processes know the toy study, as an installed study would be known."""
+    site = tmp_path / "site"
+    site.mkdir()
+    hook = "import steelyard.studies; steelyard.studies.STUDIES['toy'] = 'toy_study'\n"
+    (site / "sitecustomize.py").write_text(hook)
+    path = os.pathsep.join([str(site), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setitem(studies.STUDIES, "toy", "toy_study")
+
+
+def test_processes_give_the_same_results_as_one_group_after_the_other(children, finished, tmp_path):
+    run(tmp_path / "runs", executor="process", workers=2)
+    assert outcome(tmp_path / "runs") == outcome(finished)
+
+
+def test_a_worker_that_fails_ends_the_study_and_its_log_is_named(children, tmp_path):
+    with pytest.raises(RuntimeError, match=r"start failed in a worker \(exit 1\)") as error:
+        run(tmp_path / "runs", ToyConfig(raises=(1,)), executor="process", workers=2)
+    (log,) = re.findall(r"\S+\.log", str(error.value))
+    assert "a walker stumbled" in Path(log).read_text()
+
+
+WHOLE = """
+import time
+from pathlib import Path
+import sys
+from steelyard.studies import get_study
+from steelyard.studies.engine import Options, run_study
+from steelyard.training.progress import progress
+import contextlib
+
+@contextlib.contextmanager
+def slow(description, total):
+    yield lambda step, note="": time.sleep(0.05)
+
+study = get_study("toy")
+run_study(study, study.configure("only"), "only", "cmd", Options(Path(sys.argv[1])), slow)
+"""
+
+
+def test_a_study_whose_process_is_killed_outright_goes_on_to_the_same_end(
+    children, finished, tmp_path
+):
+    root = tmp_path / "runs"
+    child = subprocess.Popen([sys.executable, "-c", WHOLE, str(root)], stderr=subprocess.DEVNULL)
+    folder = Store(root, "toy").folder(cells_of(root)["start", 3])
+    while "checkpoint" not in folder.status():
+        assert child.poll() is None, "the child ended before its first checkpoint"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert folder.status()["state"] == "running"
+    run(root)
+    assert outcome(root) == outcome(finished)
+
+
+def test_json_of_a_study_is_json(finished):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    for path in finished.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=refuse)

@@ -1,0 +1,53 @@
+"""Runs that many tests look at, made once; equal programs are compiled once, and not optimised."""
+
+import os
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from tiny_runs import BC_RUN, IPMD_RUN, SAC_RUN, demonstrations, group, silent
+
+from steelyard.training.recipes import train_bc, train_ipmd, train_sac
+
+
+@pytest.fixture(scope="package", autouse=True)
+def compiler(tmp_path_factory):
+    """Settings of the compiler that make tiny runs cheap, as a child process needs them."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # whatever was compiled before did without one
+    yield os.environ | {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="package")
+def sac_root(tmp_path_factory, compiler):
+    """Two SAC runs, trained together and left alone."""
+    root = tmp_path_factory.mktemp("sac")
+    train_sac(SAC_RUN, group(root), silent)
+    return root
+
+
+@pytest.fixture(scope="package")
+def ipmd_root(tmp_path_factory, compiler):
+    """Two IPMD runs, trained together and left alone."""
+    root = tmp_path_factory.mktemp("ipmd")
+    train_ipmd(IPMD_RUN, group(root), [demonstrations(seed=s) for s in (0, 1)], silent)
+    return root
+
+
+@pytest.fixture(scope="package")
+def bc_root(tmp_path_factory, compiler):
+    """Two runs of behaviour cloning, trained together and left alone."""
+    root = tmp_path_factory.mktemp("bc")
+    train_bc(BC_RUN, group(root), [demonstrations(50, s) for s in (0, 1)], silent)
+    return root

@@ -1,0 +1,124 @@
+"""Which demonstrations count more, from the config to what a learner draws and feels."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from tiny_runs import (
+    BC_RUN,
+    IPMD_RUN,
+    LOOP,
+    assert_same_bits,
+    demonstrations,
+    group,
+    silent,
+    state_of,
+)
+
+from steelyard.agents.bc import BCConfig
+from steelyard.emphasis.demonstrations import EmphasisConfig
+from steelyard.training.checkpoint import take_run
+from steelyard.training.demonstrations import put_on_device
+from steelyard.training.recipes import BCRun, IPMDRun, train_bc, train_ipmd
+
+BEST_HALF = EmphasisConfig(score="episode_return", weighting="rank", power=2.0)
+
+
+def test_padding_is_never_drawn_and_every_row_is():
+    short, long = demonstrations(1, seed=0), demonstrations(3, seed=1)
+    both = put_on_device([short, long])
+    for index, data in enumerate((short, long)):
+        run = take_run(both, index)
+        assert run.count == data.num_steps
+        rows, weights = run.draw(jax.random.key(0), 2_000)
+        own = np.asarray(data.transitions().observation)
+        drawn = np.unique(np.asarray(rows.observation), axis=0)
+        np.testing.assert_array_equal(drawn, np.unique(own, axis=0))
+        np.testing.assert_array_equal(weights, 1.0)
+
+
+@pytest.mark.parametrize("through", ["batches", "losses"])
+def test_an_emphasis_raises_the_share_of_good_episodes_in_draws_or_in_weights(through):
+    data = demonstrations(10)
+    emphasis = dataclasses.replace(BEST_HALF, through=through)
+    run = take_run(put_on_device([data], emphasis), 0)
+    rows, weights = run.draw(jax.random.key(0), 4_000)
+    best = np.asarray(data.best(5).transitions().observation)
+    is_best = (np.asarray(rows.observation)[:, None] == best[None]).all(2).any(1)
+    share = float(np.average(is_best, weights=np.asarray(weights)))
+    assert share > 0.7
+    assert np.allclose(weights, 1.0) == (through == "batches")
+    assert (abs(is_best.mean() - 0.5) < 0.05) == (through == "losses")
+
+
+def train(run, root):
+    data = [demonstrations(seed=s) for s in (0, 1)]
+    learn = train_bc if isinstance(run, BCRun) else train_ipmd
+    learn(run, group(root), data, silent)
+    return state_of(root)
+
+
+SHORT_BC = dataclasses.replace(
+    BC_RUN, min_steps=100, agent=dataclasses.replace(BC_RUN.agent, reduction="weighted_mean")
+)
+SHORT_IPMD = dataclasses.replace(
+    IPMD_RUN, loop=dataclasses.replace(LOOP, frames=120, checkpoint_interval=None)
+)
+
+
+@pytest.mark.parametrize(
+    ("run", "through"),
+    [(SHORT_BC, "losses"), (SHORT_BC, "batches"), (SHORT_IPMD, "batches")],
+    ids=["bc through losses", "bc through batches", "ipmd through batches"],
+)
+def test_an_emphasis_changes_what_is_learned_and_one_of_no_sharpness_does_not(
+    run, through, tmp_path
+):
+    def states(power: float):
+        emphasis = dataclasses.replace(BEST_HALF, power=power, through=through)
+        return train(dataclasses.replace(run, emphasis=emphasis), tmp_path / str(power))
+
+    plain = train(run, tmp_path / "plain")
+    assert_same_bits(plain, states(0.0))
+    actor = ".agent.actor.net.weights[0]"
+    assert np.abs(plain[actor] - states(2.0)[actor]).max() > 1e-4
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_an_emphasis_did_is_written_for_every_run(index, tmp_path):
+    run = dataclasses.replace(SHORT_BC, min_steps=1, emphasis=BEST_HALF)
+    train(run, tmp_path)
+    report = json.loads((tmp_path / str(index) / "emphasis.json").read_text())
+    assert report
+
+
+def test_an_emphasis_that_the_learner_would_not_feel_is_refused():
+    felt = EmphasisConfig(through="losses")
+    with pytest.raises(ValueError, match="the plain mean ignores weights"):
+        BCRun(emphasis=felt)
+    BCRun(agent=BCConfig(reduction="weighted_mean"), emphasis=felt)
+    with pytest.raises(ValueError, match="emphasis.through must be 'batches'"):
+        IPMDRun(emphasis=felt)
+
+
+def test_a_warm_start_moves_the_actor_and_nothing_else_before_learning(tmp_path):
+    loop = dataclasses.replace(LOOP, frames=80, checkpoint_interval=None)
+    states = []
+    for updates in (0, 50):
+        run = dataclasses.replace(IPMD_RUN, loop=loop, bc_pretrain_updates=updates)
+        states.append(train(run, tmp_path / str(updates)))
+    cold, warm = states
+    moved = {name for name in cold if cold[name].tobytes() != warm[name].tobytes()}
+    assert moved
+    assert all(name.startswith((".agent.actor.", ".agent.actor_state")) for name in moved)
+    assert warm[".agent.actor_state[0].count"] == 50
+
+
+def test_policy_rows_may_be_drawn_from_a_recent_window_alone(ipmd_root, tmp_path):
+    agent = dataclasses.replace(IPMD_RUN.agent, policy_rows="recent:20")
+    recent = train(dataclasses.replace(IPMD_RUN, agent=agent), tmp_path)
+    whole = state_of(ipmd_root)
+    assert recent[".agent.step"] == whole[".agent.step"]
+    assert not np.array_equal(recent[".agent.reward.weights[0]"], whole[".agent.reward.weights[0]"])
