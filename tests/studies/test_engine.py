@@ -195,13 +195,14 @@ def test_a_group_in_which_all_diverge_does_not_stop_the_study(tmp_path, capsys):
     assert "diverged: total is nan in arm 'start', seed 1" in capsys.readouterr().err
 
 
-def test_what_fails_is_marked_with_its_error_and_ends_the_study(tmp_path):
+def test_what_fails_is_marked_with_its_error_and_ends_the_study_but_not_what_diverged(tmp_path):
     with pytest.raises(RuntimeError, match="stumbled"):
         run(tmp_path, ToyConfig(raises=(2,), falls=(1,)))
     store, cells = Store(tmp_path, "toy"), cells_of(tmp_path)
     status = store.folder(cells["start", 2]).status()
     assert (status["state"], status["error"]) == ("failed", "RuntimeError: a walker stumbled")
     assert status["step"] == 10
+    assert store.folder(cells["start", 1]).status()["state"] == "diverged"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class ToyStudy:
             total = np.asarray(state["total"]) + seeds
             if cells[0].arm == "start" and step > 15:
                 total = np.where(np.isin(seeds, config.falls), np.nan, total)
-                if set(group.seeds) & set(config.raises):
+                if step > 16 and set(group.seeds) & set(config.raises):
                     raise RuntimeError("a walker stumbled")
             state = {"total": jnp.asarray(total, jnp.float32)}
             group.freeze_non_finite(step, {"total": total})
