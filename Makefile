@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+STUDIES := $(filter-out results/benchmarks,$(wildcard results/*))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-slow check format bench results clean
@@ -21,7 +22,7 @@ check: $(VENV)/.test  ## style, types, layers, freshness of generated results an
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m steelyard.reports --check results
+	for folder in $(STUDIES); do $(BIN)/python -m steelyard.reports --check $$folder || exit 1; done
 	$(BIN)/python tools/fill_docs.py --check
 
 format: $(VENV)/.test  ## apply the style
@@ -32,7 +33,7 @@ bench: $(VENV)/.core  ## cost of an update, by network size and seeds together
 	$(BIN)/python benchmarks/update_cost.py
 
 results: $(VENV)/.test  ## make summaries and the tables in the docs again from raw scores
-	$(BIN)/python -m steelyard.reports results
+	for folder in $(STUDIES); do $(BIN)/python -m steelyard.reports $$folder || exit 1; done
 	$(BIN)/python tools/fill_docs.py
 
 clean:  ## remove the environment and caches; runs/ and results/ stay

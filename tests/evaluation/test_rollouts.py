@@ -97,7 +97,7 @@ def hops():
 
 
 def test_episodes_of_a_terminating_task_end_where_the_task_ends(hops):
-    starts, runs = hops
+    _, runs = hops
     lengths = np.array([[len(e.actions) for e in episodes] for episodes in runs])
     assert len(np.unique(lengths)) > 3
     assert lengths.max() < env_spec(HOPPER).max_episode_steps

@@ -16,18 +16,8 @@ from toy_study import LENGTH, STUDY, ToyConfig
 
 from steelyard import studies
 from steelyard.studies import get_study
-from steelyard.studies.engine import (
-    Cell,
-    Options,
-    Saved,
-    Store,
-    groups_to_run,
-    load,
-    plan_table,
-    run_study,
-    save,
-    study_folder,
-)
+from steelyard.studies.cells import Cell, Saved, Store, load, save
+from steelyard.studies.engine import Options, groups_to_run, plan_table, run_study, study_folder
 from steelyard.training.metrics import SinkOptions, read_rows
 
 HERE = Path(__file__).parent

@@ -15,7 +15,8 @@ from steelyard.data.formats import load_demonstrations
 from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.numerics import statistics
 from steelyard.reports import load_records, write_report, write_results
-from steelyard.studies.engine import Options, Store, run_study
+from steelyard.studies.cells import Store
+from steelyard.studies.engine import Options, run_study
 from steelyard.studies.imitation import STUDY
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.execute import execute

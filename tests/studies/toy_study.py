@@ -5,12 +5,13 @@ parent. It has everything the engine needs: checkpoints, divergence, resume, rec
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import jax.numpy as jnp
 import numpy as np
 
-from steelyard.studies.engine import Cell, Store, open_folders
+from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import write_json
@@ -30,7 +31,7 @@ class ToyStudy:
     name = "toy"
     summary = "walkers"
     config_type = ToyConfig
-    presets = {"only": "walkers"}
+    presets: Mapping[str, str] = MappingProxyType({"only": "walkers"})
 
     def configure(self, preset: str, env: str | None = None) -> ToyConfig:
         return ToyConfig()

@@ -127,7 +127,7 @@ def test_each_program_is_traced_once_in_a_whole_run_and_once_where_it_resumes(
 
 
 def test_a_loop_without_random_frames_is_refused():
-    with pytest.raises(ValueError, match="random_frames must be at least num_envs.* got 3 < 4"):
+    with pytest.raises(ValueError, match=r"random_frames must be at least num_envs.* got 3 < 4"):
         OffPolicyConfig(random_frames=3, num_envs=4)
 
 

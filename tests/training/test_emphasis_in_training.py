@@ -99,7 +99,7 @@ def test_an_emphasis_that_the_learner_would_not_feel_is_refused():
     with pytest.raises(ValueError, match="the plain mean ignores weights"):
         BCRun(emphasis=felt)
     BCRun(agent=BCConfig(reduction="weighted_mean"), emphasis=felt)
-    with pytest.raises(ValueError, match="emphasis.through must be 'batches'"):
+    with pytest.raises(ValueError, match=r"emphasis\.through must be 'batches'"):
         IPMDRun(emphasis=felt)
 
 

@@ -28,8 +28,8 @@ from steelyard.training.recipes import train_ipmd, train_sac
 
 def train(root: Path, seeds: tuple[int, ...]) -> Path:
     """Train until 160 updates lie in the checkpoint of step 240."""
+    data = [demonstrations(seed=s) for s in seeds]
     with pytest.raises(Killed):
-        data = [demonstrations(seed=s) for s in seeds]
         train_ipmd(IPMD_RUN, group(root, seeds), data, dying_at(280))
     return root
 

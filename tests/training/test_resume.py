@@ -152,7 +152,7 @@ def test_runs_at_different_steps_do_not_go_on_together(tmp_path):
         alone = group(tmp_path, (seed,))
         alone.restore({"weights": jnp.zeros(3)})
         alone.save({"weights": jnp.ones((1, 3))}, step, 1)
-    with pytest.raises(ValueError, match="same step; got {0: 10, 1: 20}"):
+    with pytest.raises(ValueError, match=r"same step; got \{0: 10, 1: 20\}"):
         group(tmp_path).restore({"weights": jnp.zeros(3)})
 
 

@@ -79,7 +79,7 @@ def test_the_same_poison_changes_what_sac_learns(name, sac_root, tmp_path):
 
 
 def test_rewards_that_are_not_a_number_stop_sac(tmp_path):
-    with pytest.raises(FloatingPointError, match="loss_qvalue is nan, .* in arm 'tiny', seed 0"):
+    with pytest.raises(FloatingPointError, match=r"loss_qvalue is nan, .* in arm 'tiny', seed 0"):
         train_sac(dataclasses.replace(SAC_RUN, env="poisoned-nan"), group(tmp_path), silent)
 
 

@@ -12,14 +12,8 @@ import tyro
 from steelyard.cli import choose
 from steelyard.reports import write_report, write_results
 from steelyard.studies import STUDIES, get_study
-from steelyard.studies.engine import (
-    Options,
-    Store,
-    load,
-    plan_table,
-    run_study,
-    study_folder,
-)
+from steelyard.studies.cells import Store, load
+from steelyard.studies.engine import Options, plan_table, run_study, study_folder
 from steelyard.studies.hardware import use_device
 from steelyard.training.progress import progress
 

@@ -17,7 +17,7 @@ from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.specs import compare_specs
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.envs.registry import env_spec
-from steelyard.studies.engine import Cell, Saved, Store
+from steelyard.studies.cells import Cell, Saved, Store
 from steelyard.studies.executors import run_group
 from steelyard.studies.hardware import use_device
 from steelyard.studies.imitation import STUDY

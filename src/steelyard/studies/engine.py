@@ -1,134 +1,18 @@
 """Runs studies: plans cells, trains those that share a program together, resumes, reports.
 
-A study is a plan (arms × seeds × axes, as cells that may continue one another), a way to execute a
-group of cells, and a way to report. The engine knows no learner. Data flow: config → cells → groups
-→ run folders → records → report.
+The engine knows no learner. Data flow: config → cells → groups → run folders → records → report.
 """
 
 import dataclasses
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
-from steelyard.reports import Record, StudyReport
-from steelyard.reports.files import write_atomic
-from steelyard.reports.schema import parse
-from steelyard.training.group import Ticker
+from steelyard.studies.cells import Cell, Saved, Store, Study, save
+from steelyard.studies.executors import make_executor
 from steelyard.training.metrics import SinkOptions
-from steelyard.training.run_folder import RunFolder, run_id
-
-Config = TypeVar("Config")
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run of a study: an arm, a seed, a resolved config, and what it continues.
-
-    Attributes:
-        study: Name of the study.
-        arm: Name of the arm.
-        seed: Seed of the whole pipeline.
-        config: Resolved config, a frozen dataclass or plain values; part of the identity.
-        axes: Values on the study's axes.
-        parent: The cell whose outcome this one starts from.
-        size: Steps of work, for progress.
-    """
-
-    study: str
-    arm: str
-    seed: int
-    config: Any
-    axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    parent: "Cell | None" = None
-    size: int = 1
-
-    @property
-    def id(self) -> str:
-        """Hash of all that decides the outcome; how cells are grouped is no part of it."""
-        return run_id(self.identity())
-
-    def identity(self) -> dict[str, Any]:
-        """What the hash is taken of."""
-        return {
-            "study": self.study,
-            "arm": self.arm,
-            "seed": self.seed,
-            "axes": dict(self.axes),
-            "config": self.config,
-            "parent": None if self.parent is None else self.parent.id,
-        }
-
-    @property
-    def program(self) -> str:
-        """Cells of equal program differ in seed and data only, so they can train together."""
-        parts = {"arm": self.arm, "axes": dict(self.axes), "config": self.config}
-        return run_id(parts)
-
-    @property
-    def label(self) -> str:
-        """Arm and axis values, for people."""
-        axes = ", ".join(f"{k} {v}" for k, v in self.axes.items())
-        return f"{self.arm} ({axes})" if axes else self.arm
-
-
-class Store:
-    """Where the runs of a study live: ``<root>/<study>/<run_id>/``."""
-
-    def __init__(self, root: Path, study: str):
-        self.path = Path(root) / study
-
-    def folder(self, cell: Cell) -> RunFolder:
-        """A cell's run folder, whether or not it exists yet."""
-        return RunFolder(self.path / cell.id)
-
-    def is_done(self, cell: Cell) -> bool:
-        """Whether the cell has finished."""
-        return self.folder(cell).status()["state"] == "done"
-
-
-@runtime_checkable
-class Study(Protocol):
-    """What a study offers to the engine and the command line."""
-
-    name: str
-    summary: str
-    config_type: type[Any]
-    presets: Mapping[str, str]
-
-    def configure(self, preset: str, env: str | None = None) -> Any:
-        """The config of a preset, for a task."""
-        ...
-
-    def check(self, config: Any, store: Store) -> None:
-        """Refuse bad input before any work starts."""
-        ...
-
-    def plan(self, config: Any, store: Store) -> list[Cell]:
-        """All cells, each after its parent."""
-        ...
-
-    def group_size(self, cells: Sequence[Cell]) -> int:
-        """How many of these cells pay to train together."""
-        ...
-
-    def execute(
-        self,
-        cells: Sequence[Cell],
-        config: Any,
-        store: Store,
-        tick: Ticker,
-        sinks: SinkOptions = SinkOptions(),
-    ) -> None:
-        """Run a group of cells to the end and write their results."""
-        ...
-
-    def records(
-        self, config: Any, store: Store, preset: str, command: str
-    ) -> tuple[list[Record], StudyReport]:
-        """What the finished cells measured, and how to report it."""
-        ...
+from steelyard.training.run_folder import run_id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,54 +64,6 @@ def _depth(cell: Cell) -> int:
     return 0 if cell.parent is None else 1 + _depth(cell.parent)
 
 
-def open_folders(cells: Sequence[Cell], store: Store) -> list[RunFolder]:
-    """Create the cells' folders, each naming its parent."""
-    return [
-        store.folder(cell).open(cell.identity(), None if cell.parent is None else cell.parent.id)
-        for cell in cells
-    ]
-
-
-def ready(group: Sequence[Cell], store: Store) -> list[Cell]:
-    """The cells of a group whose parents have finished; the others are marked as skipped."""
-    able = []
-    for cell in group:
-        if cell.parent is None or store.is_done(cell.parent):
-            able.append(cell)
-        else:
-            state = store.folder(cell.parent).status()["state"]
-            folder = open_folders([cell], store)[0]
-            folder.set_status("skipped", error=f"its parent {cell.parent.id} is {state}")
-    return able
-
-
-@dataclasses.dataclass(frozen=True)
-class Saved(Generic[Config]):
-    """What ``study.json`` holds: all that a worker process, or a later report, needs to know."""
-
-    study: str
-    preset: str
-    command: str
-    sinks: SinkOptions
-    config: Config
-
-
-def save(path: Path, saved: Saved) -> None:
-    """Write ``study.json``."""
-    path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dataclasses.asdict(saved), indent=2)
-    write_atomic(path / "study.json", text + "\n")
-
-
-def load(path: Path, config_type: type[Config]) -> Saved[Config]:
-    """Read ``study.json`` of a study folder."""
-    place = str(path / "study.json")
-    content = json.loads((path / "study.json").read_text())
-    content["config"] = parse(config_type, content["config"], place)
-    content["sinks"] = parse(SinkOptions, content["sinks"], place)
-    return Saved(**content)
-
-
 def run_study(
     study: Study,
     config: Any,
@@ -246,8 +82,6 @@ def run_study(
         options: Where and how.
         make_progress: ``(description, total) ->`` context manager that yields a ticker.
     """
-    from steelyard.studies.executors import make_executor
-
     executor = make_executor(options.executor, options.workers, options.runs)
     store = Store(options.runs, study.name)
     study.check(config, store)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from steelyard.studies.engine import Cell, Saved, Store, Study, ready
+from steelyard.studies.cells import Cell, Saved, Store, Study, ready
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from steelyard.studies import get_study
-from steelyard.studies.engine import Store, load, ready
+from steelyard.studies.cells import Store, load, ready
 from steelyard.studies.executors import run_group
 from steelyard.training.progress import progress
 

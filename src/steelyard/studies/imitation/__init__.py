@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steelyard.reports import Record, StudyReport
-from steelyard.studies.engine import Cell, Store
+from steelyard.studies.cells import Cell, Store
 from steelyard.studies.imitation.config import PRESETS, ImitationConfig, configure
 from steelyard.studies.imitation.execute import execute
 from steelyard.studies.imitation.plan import plan_cells

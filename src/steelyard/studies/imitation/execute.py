@@ -17,7 +17,7 @@ from steelyard.envs.registry import env_spec
 from steelyard.envs.seeding import training_seeds
 from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.evaluation.rollouts import record_episodes
-from steelyard.studies.engine import Cell, Store, open_folders
+from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import Anchor, Expert
 from steelyard.studies.imitation.sources import (

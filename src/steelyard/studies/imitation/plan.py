@@ -3,7 +3,7 @@
 import dataclasses
 from itertools import product
 
-from steelyard.studies.engine import Cell
+from steelyard.studies.cells import Cell
 from steelyard.studies.imitation.config import ImitationConfig
 
 

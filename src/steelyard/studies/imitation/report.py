@@ -11,7 +11,7 @@ from steelyard.envs.registry import make_env
 from steelyard.envs.seeding import evaluation_seeds
 from steelyard.numerics import statistics
 from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
-from steelyard.studies.engine import Cell, Store
+from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import plan_cells

@@ -4,7 +4,7 @@ import difflib
 
 from steelyard.data.specs import compare_specs
 from steelyard.envs.registry import env_spec
-from steelyard.studies.engine import Store
+from steelyard.studies.cells import Store
 from steelyard.studies.imitation.config import ARMS, ImitationConfig
 from steelyard.studies.imitation.sources import MOST_SEED, shared_dataset, start_seeds
 

@@ -8,7 +8,7 @@ from steelyard.data.provenance import Provenance
 from steelyard.envs.registry import env_spec
 from steelyard.evaluation.evaluator import random_policies
 from steelyard.evaluation.rollouts import record_episodes
-from steelyard.studies.engine import Cell, Store
+from steelyard.studies.cells import Cell, Store
 from steelyard.studies.imitation.config import ImitationConfig
 
 START_SEEDS = 500_000_000
