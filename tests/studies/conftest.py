@@ -24,3 +24,10 @@ def compiler(tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs_in_memory(compiler):
+    """Lets go of what a module has compiled: hundreds of loaded programs fill gigabytes."""
+    yield
+    jax.clear_caches()

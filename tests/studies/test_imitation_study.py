@@ -368,7 +368,7 @@ def test_processes_give_the_numbers_of_one_group_after_the_other(
 
 
 @pytest.mark.slow
-def test_the_smoke_preset_as_it_is_ends_within_its_minute_of_work(tmp_path):
+def test_the_smoke_preset_as_it_is_finishes_all_runs_on_demonstrations_of_their_own(tmp_path):
     config = STUDY.configure("smoke")
     records, _ = report(tmp_path, config, run(tmp_path, config))
     assert len(records) == 12

@@ -29,6 +29,13 @@ def compiler(tmp_path_factory):
     compilation_cache.reset_cache()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_programs_in_memory(compiler):
+    """Lets go of what a module has compiled: hundreds of loaded programs fill gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="package")
 def sac_root(tmp_path_factory, compiler):
     """Two SAC runs, trained together and left alone."""

@@ -86,12 +86,14 @@ def test_an_emphasis_changes_what_is_learned_and_one_of_no_sharpness_does_not(
     assert np.abs(plain[actor] - states(2.0)[actor]).max() > 1e-4
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_what_an_emphasis_did_is_written_for_every_run(index, tmp_path):
-    run = dataclasses.replace(SHORT_BC, min_steps=1, emphasis=BEST_HALF)
-    train(run, tmp_path)
-    report = json.loads((tmp_path / str(index) / "emphasis.json").read_text())
-    assert report
+def test_what_an_emphasis_did_is_written_for_every_run_and_only_where_there_is_one(
+    bc_root, tmp_path
+):
+    train(dataclasses.replace(SHORT_BC, min_steps=1, emphasis=BEST_HALF), tmp_path)
+    reports = [json.loads((tmp_path / seed / "emphasis.json").read_text()) for seed in "01"]
+    assert all(reports)
+    assert reports[0] != reports[1]
+    assert not list(bc_root.rglob("emphasis.json"))
 
 
 def test_an_emphasis_that_the_learner_would_not_feel_is_refused():

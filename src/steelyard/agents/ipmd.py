@@ -79,7 +79,8 @@ class IPMD(eqx.Module):
                 f"dying by itself: keep gamma < 1 (got {config.gamma}) and absorbing=True (got "
                 f"{config.absorbing})."
             )
-        actor_key, critic_key, reward_key = jax.random.split(key, 3)
+        # Folded, because an expert of the same seed splits this very key for its networks.
+        actor_key, critic_key, reward_key = jax.random.split(jax.random.fold_in(key, 1), 3)
         observed, acted = spec.observation_size + absorbing, spec.action_size
         actor = TanhGaussian(observed, acted, config.hidden, actor_key)
         critics = make_ensemble(

@@ -41,7 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"steelyard: diverged: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
-        print("\nsteelyard: stopped; the same command goes on from here", file=sys.stderr)
+        print(
+            "\nsteelyard: stopped; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
 
 

@@ -224,10 +224,10 @@ def _imitate(data: Demonstrations, run: Any, options: Any, arm: str, size: int) 
 def _train(cell: Cell, config: ImitationConfig, common: Common, learner: str) -> Store:
     use_device(common.device)
     store, sinks = Store(common.runs, cell.study), common.sinks
-    if common.preset == "reference":
+    if common.preset == "reference" and sinks.wandb_project == SinkOptions.wandb_project:
         sinks = dataclasses.replace(sinks, wandb_project=PROJECTS[learner])
     folder = store.folder(cell)
-    if not store.is_done(cell):
+    if folder.status()["state"] not in ("done", "diverged"):
         saved = Saved("imitation", common.preset or "task", shown(sys.argv), sinks, config)
         with progress(f"{cell.label}, seed {cell.seed}", cell.size) as tick:
             run_group(STUDY, [cell], saved, store, tick)
@@ -255,7 +255,9 @@ def _settings(rest: list[str], env: str | None) -> Any:
 def _dataset(rest: list[str], learner: str) -> tuple[Demonstrations, str]:
     """The dataset that the options name, and its task; refuses a task that it is not of."""
     if not rest or rest[0].startswith("-"):
-        raise ValueError(f"which demonstrations? `steelyard train {learner} DATA ...`")
+        raise ValueError(
+            f"which demonstrations? They come first: `steelyard train {learner} DATA ...`"
+        )
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--env")
     chosen, _ = first.parse_known_args(rest)

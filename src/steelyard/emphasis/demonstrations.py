@@ -41,6 +41,18 @@ class EmphasisConfig:
     through: Literal["batches", "losses"] = "batches"
     """Whether the learner feels it by drawing its batches, or by weighting its losses."""
 
+    def __post_init__(self) -> None:
+        if (self.weighting == "balanced") != (self.score == "cluster"):
+            raise ValueError(
+                "emphasis: weighting 'balanced' goes with score 'cluster' and with no other, got "
+                f"{self.weighting!r} with {self.score!r}."
+            )
+        if self.weighting != "uniform" and self.score == "none":
+            raise ValueError(
+                f"emphasis: weighting {self.weighting!r} needs a score, got 'none'; there are "
+                "'episode_return' and 'cluster'."
+            )
+
 
 def step_ratios(
     demonstrations: Demonstrations, config: EmphasisConfig, seed: int

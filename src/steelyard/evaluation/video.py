@@ -30,8 +30,7 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
         The path.
 
     Raises:
-        ValueError: Another ending.
-        RuntimeError: The task cannot be drawn here; says what is missing.
+        ValueError: Another ending, or the task cannot be drawn here; says what is missing.
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"a video ends in one of {FORMATS}, got {path.name!r}")
@@ -44,5 +43,5 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        raise RuntimeError(f"{env_id} could not be filmed: {last}")
+        raise ValueError(f"{env_id} could not be filmed: {last}")
     return path

@@ -27,6 +27,7 @@ class DemonstrationRows(eqx.Module):
         statistics: Of the observations.
         table: The distribution that batches are drawn from.
         weights: How much a drawn row counts in a loss, mean one.
+        ratios: Density ratio of each row to the uniform distribution, whichever way it is felt.
     """
 
     rows: RewardFreeTransition
@@ -34,6 +35,7 @@ class DemonstrationRows(eqx.Module):
     statistics: Statistics
     table: Table
     weights: Float[Array, "*seed row"]
+    ratios: Float[Array, "*seed row"]
 
     def draw(
         self, key: PRNGKeyArray, size: int
@@ -108,14 +110,13 @@ def _prepare(
         statistics=Statistics.of(rows.observation),
         table=Multinomial().table(jnp.pad(jnp.asarray(probabilities), (0, pad))),
         weights=jnp.pad(jnp.asarray(weights), (0, pad)),
+        ratios=jnp.pad(jnp.asarray(ratios), (0, pad)),
     )
 
 
 def emphasis_report(rows: DemonstrationRows, index: int) -> dict[str, object]:
     """What the emphasis did to one run's demonstrations; see ``emphasis.diagnostics``."""
-    count = int(rows.count[index])
-    correction = np.asarray(rows.table.correction[index, :count], np.float64)
-    ratios = np.asarray(rows.weights[index, :count], np.float64) / np.maximum(correction, 1e-12)
-    probabilities = jnp.asarray(ratios / ratios.sum(), jnp.float32)
-    found = diagnose(probabilities, jnp.asarray(ratios, jnp.float32))
+    ratios = rows.ratios[index, : int(rows.count[index])]
+    probabilities = ratios / jnp.sum(ratios)
+    found = diagnose(probabilities, ratios)
     return {name: np.asarray(value).tolist() for name, value in found.items()}

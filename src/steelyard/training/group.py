@@ -122,7 +122,7 @@ class RunGroup:
                     f"at step {step}; the run stopped there"
                 )
                 self.failures[i] = message
-                self.folders[i].set_status("diverged", error=message, step=step)
+                self.folders[i].set_status("diverged", error=message, diverged_at=step)
         if len(self.failures) == len(self.folders):
             raise FloatingPointError("; ".join(self.failures.values()))
 

@@ -47,6 +47,11 @@ class OffPolicyConfig:
                 f"random_frames must be at least num_envs, so that there is something to learn "
                 f"from: got {self.random_frames} < {self.num_envs}."
             )
+        if self.frames < self.random_frames:
+            raise ValueError(
+                "frames must be at least random_frames, or nothing is learned: got "
+                f"{self.frames} < {self.random_frames}."
+            )
         most = MAX_GENERATIONS * (self.checkpoint_interval or self.frames)
         if self.frames > most:
             raise ValueError(

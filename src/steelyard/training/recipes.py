@@ -75,6 +75,11 @@ class IPMDRun:
             raise ValueError(
                 "IPMD feels an emphasis through its batches; emphasis.through must be 'batches'."
             )
+        if self.emphasis.score == "episode_return":
+            raise ValueError(
+                "IPMD never sees the task's reward, and emphasis.score = 'episode_return' reads it "
+                "from the demonstrations; use 'cluster' or 'none', or weigh BC's."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,7 +101,8 @@ class RunFolder:
             )
         if existing is None:
             write_json(self.path / "config.json", plain)
-        write_json(self.path / "versions.json", versions())
+        if self.status()["state"] != "done":
+            write_json(self.path / "versions.json", versions())
         if self.read("status.json") is None:
             self.set_status("pending", parent=parent)
         return self

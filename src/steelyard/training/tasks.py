@@ -31,7 +31,13 @@ def _pendulum() -> TaskRuns:
         critic_lr=fast,
         alpha_lr=fast,
     )
-    sac_loop = OffPolicyConfig(frames=20_000, num_envs=4, random_frames=1_000, eval_interval=2_000)
+    sac_loop = OffPolicyConfig(
+        frames=20_000,
+        num_envs=4,
+        random_frames=1_000,
+        eval_interval=2_000,
+        checkpoint_interval=8_000,
+    )
     ipmd_loop = dataclasses.replace(sac_loop, frames=12_000, num_envs=8)
     return TaskRuns(
         SACRun("Pendulum-v1", sac, sac_loop, observation_scale=(1.0, 1.0, 0.125)),

@@ -26,7 +26,7 @@ class ImitationConfig:
     """A SAC expert, its demonstrations, and those who imitate it without seeing the reward."""
 
     env: str = "Pendulum-v1"
-    """Task; read from the dataset where `expert_data` is given and this is not."""
+    """Task; that of `expert_data`, where it is given."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One whole pipeline each: expert, demonstrations and imitators."""
     arms: tuple[str, ...] = ARMS

@@ -18,6 +18,7 @@ from steelyard.envs.seeding import training_seeds
 from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.studies.cells import Cell, Store, open_folders
+from steelyard.studies.hardware import hardware
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import Anchor, Expert
 from steelyard.studies.imitation.sources import (
@@ -191,8 +192,12 @@ def _finish(folder: RunFolder, returns: np.ndarray, more: dict[str, Any]) -> Non
     mean, std = float(returns.mean()), float(returns.std())
     evaluation = {"eval/reward_mean": mean, "eval/reward_std": std, "episodes": len(returns)}
     write_json(folder.path / "eval" / stamp / "metrics.json", evaluation)
-    write_json(folder.path / "result.json", {**more, "per_start_returns": returns.tolist()})
-    folder.set_status("done")
+    result = {**more, "hardware": hardware(), "per_start_returns": returns.tolist()}
+    write_json(folder.path / "result.json", result)
+    if np.isfinite(returns).all():
+        folder.set_status("done")
+    else:
+        folder.set_status("diverged", error="the trained policy's actions are not finite")
 
 
 def _tick_and_log(tick: Ticker, folders: Sequence[RunFolder], step: int, note: str = "") -> None:

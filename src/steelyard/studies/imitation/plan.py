@@ -51,6 +51,7 @@ def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
     axes = [
         {"demonstrations": count, "quality": quality}
         for quality, count in product(config.quality, config.demonstrations)
+        if quality == "expert" or count > 1  # half of one episode is none
     ]
 
     def cells_of(arm: str, settings: object, size: int, axes: dict, parents: dict) -> list[Cell]:

@@ -71,7 +71,8 @@ ARMS = (
     Arm(
         "sac_same_budget",
         "SAC, IPMD's frames",
-        "upper anchor: soft actor-critic on the task's reward with as many frames as IPMD",
+        "upper anchor: soft actor-critic on the task's reward with as many frames as IPMD; the "
+        "expert's own run, stopped there",
         "control",
     ),
 )
@@ -109,7 +110,7 @@ def study_records(
     optimum = optimal_return(config.env, config.eval_episodes)
     if config.env != ImitationConfig.env:
         preset = f"{preset}-{config.env}"
-    common = {"study": "imitation", "preset": preset, "command": command, "hardware": hardware()}
+    common = {"study": "imitation", "preset": preset, "command": command}
     records = [_record(c, results[c.id], store, scales[c.seed], optimum, common) for c in ended]
     return records, _specification(config, dataset is not None)
 
@@ -192,7 +193,8 @@ def _record(
         seconds=seconds,
         frames=result.get("frames"),
         epochs=result.get("epochs"),
-        version=metadata.version("steelyard"),
+        version=versions.get("steelyard", metadata.version("steelyard")),
+        hardware=result.get("hardware", hardware()),
         versions=versions,
         run_id=cell.id,
         parent=None if cell.parent is None else cell.parent.id,
@@ -221,6 +223,10 @@ def _specification(config: ImitationConfig, shared: bool) -> StudyReport:
         limits.append(
             "All seeds share one set of demonstrations: the intervals are conditional on it, and "
             "1 on the score is its mean return, not an expert's on the same start states."
+        )
+    if config.bc.emphasis.score == "episode_return":
+        limits.append(
+            "BC is not reward-free here: its demonstrations are weighted by their return."
         )
     names = {arm.name for arm in arms}
     wanted = (("ipmd", "bc"), ("ipmd", "ipmd_frozen_reward"), ("sac_same_budget", "ipmd"))
