@@ -70,8 +70,8 @@ SHORT_IPMD = dataclasses.replace(
 
 @pytest.mark.parametrize(
     ("run", "through"),
-    [(SHORT_BC, "losses"), (SHORT_BC, "batches"), (SHORT_IPMD, "batches")],
-    ids=["bc through losses", "bc through batches", "ipmd through batches"],
+    [(SHORT_BC, "losses"), (SHORT_BC, "batches")],
+    ids=["bc through losses", "bc through batches"],
 )
 def test_an_emphasis_changes_what_is_learned_and_one_of_no_sharpness_does_not(
     run, through, tmp_path
@@ -84,6 +84,27 @@ def test_an_emphasis_changes_what_is_learned_and_one_of_no_sharpness_does_not(
     assert_same_bits(plain, states(0.0))
     actor = ".agent.actor.net.weights[0]"
     assert np.abs(plain[actor] - states(2.0)[actor]).max() > 1e-4
+
+
+def test_ipmd_feels_balanced_clusters_and_no_sharpness_is_the_plain_run(tmp_path):
+    data = [demonstrations(3, seed=s) for s in (0, 1)]
+
+    def final(name: str, **options):
+        emphasis = EmphasisConfig(**options)
+        run = dataclasses.replace(SHORT_IPMD, emphasis=emphasis)
+        train_ipmd(run, group(tmp_path / name), data, silent)
+        return state_of(tmp_path / name)
+
+    clusters = {"score": "cluster", "weighting": "balanced", "clusters": 2}
+    plain = final("plain")
+    assert_same_bits(plain, final("flat", tau=1.0, **clusters))
+    actor = ".agent.actor.net.weights[0]"
+    assert np.abs(plain[actor] - final("balanced", tau=0.0, **clusters)[actor]).max() > 1e-5
+
+
+def test_an_emphasis_that_reads_rewards_is_refused_by_ipmd():
+    with pytest.raises(ValueError, match="never sees the task's reward"):
+        IPMDRun(emphasis=BEST_HALF)
 
 
 def test_what_an_emphasis_did_is_written_for_every_run_and_only_where_there_is_one(

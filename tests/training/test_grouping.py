@@ -79,8 +79,10 @@ def test_a_run_that_turns_non_finite_stops_within_one_scan_and_is_named(beside_a
     status = runs.folders[1].status()
     first_scan = LOOP.random_frames + LOOP.num_envs
     assert status["state"] == "diverged"
-    assert status["step"] == first_scan + LOOP.num_envs  # found while the next step is simulated
-    message = f"loss_qvalue is nan, .* in arm 'tiny', seed 1, at step {status['step']}"
+    assert (
+        status["diverged_at"] == first_scan + LOOP.num_envs
+    )  # found while the next step is simulated
+    message = f"loss_qvalue is nan, .* in arm 'tiny', seed 1, at step {status['diverged_at']}"
     assert re.search(message, status["error"]), status["error"]
     assert runs.failures == {1: status["error"]}
     assert runs.alive == [0]

@@ -43,13 +43,8 @@ def check(config: ImitationConfig, store: Store) -> None:
             f"{config.ipmd.agent.env_reward_weight}. A mixed reward is another method: train it "
             "with `steelyard train ipmd --arm mixed_reward`."
         )
-    for name, run in (("expert", config.sac), ("ipmd", config.ipmd)):
+    for run in (config.sac, config.ipmd):
         run.loop.updates_per_iteration(run.agent.policy_delay)
-        if run.loop.frames < run.loop.num_envs:
-            raise ValueError(
-                f"{name}: frames must be at least num_envs, got {run.loop.frames} < "
-                f"{run.loop.num_envs}."
-            )
     agent = config.ipmd.agent
     if spec.can_terminate and (agent.gamma == 1.0 or agent.absorbing is False):
         raise ValueError(
