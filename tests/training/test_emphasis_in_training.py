@@ -10,8 +10,10 @@ from tiny_runs import (
     BC_RUN,
     IPMD_RUN,
     LOOP,
+    Killed,
     assert_same_bits,
     demonstrations,
+    dying_at,
     group,
     silent,
     state_of,
@@ -63,9 +65,6 @@ def train(run, root):
 SHORT_BC = dataclasses.replace(
     BC_RUN, min_steps=100, agent=dataclasses.replace(BC_RUN.agent, reduction="weighted_mean")
 )
-SHORT_IPMD = dataclasses.replace(
-    IPMD_RUN, loop=dataclasses.replace(LOOP, frames=120, checkpoint_interval=None)
-)
 
 
 @pytest.mark.parametrize(
@@ -86,20 +85,15 @@ def test_an_emphasis_changes_what_is_learned_and_one_of_no_sharpness_does_not(
     assert np.abs(plain[actor] - states(2.0)[actor]).max() > 1e-4
 
 
-def test_ipmd_feels_balanced_clusters_and_no_sharpness_is_the_plain_run(tmp_path):
-    data = [demonstrations(3, seed=s) for s in (0, 1)]
+def test_ipmd_feels_balanced_clusters_and_no_sharpness_is_the_plain_run(ipmd_root, tmp_path):
+    def final(tau: float):
+        clusters = EmphasisConfig(score="cluster", weighting="balanced", clusters=2, tau=tau)
+        return train(dataclasses.replace(IPMD_RUN, emphasis=clusters), tmp_path / str(tau))
 
-    def final(name: str, **options):
-        emphasis = EmphasisConfig(**options)
-        run = dataclasses.replace(SHORT_IPMD, emphasis=emphasis)
-        train_ipmd(run, group(tmp_path / name), data, silent)
-        return state_of(tmp_path / name)
-
-    clusters = {"score": "cluster", "weighting": "balanced", "clusters": 2}
-    plain = final("plain")
-    assert_same_bits(plain, final("flat", tau=1.0, **clusters))
+    plain = state_of(ipmd_root)
+    assert_same_bits(plain, final(1.0))
     actor = ".agent.actor.net.weights[0]"
-    assert np.abs(plain[actor] - final("balanced", tau=0.0, **clusters)[actor]).max() > 1e-5
+    assert np.abs(plain[actor] - final(0.0)[actor]).max() > 1e-5
 
 
 def test_an_emphasis_that_reads_rewards_is_refused_by_ipmd():
@@ -127,11 +121,14 @@ def test_an_emphasis_that_the_learner_would_not_feel_is_refused():
 
 
 def test_a_warm_start_moves_the_actor_and_nothing_else_before_learning(tmp_path):
-    loop = dataclasses.replace(LOOP, frames=80, checkpoint_interval=None)
     states = []
     for updates in (0, 50):
-        run = dataclasses.replace(IPMD_RUN, loop=loop, bc_pretrain_updates=updates)
-        states.append(train(run, tmp_path / str(updates)))
+        runs = group(tmp_path / str(updates))
+        run = dataclasses.replace(IPMD_RUN, bc_pretrain_updates=updates)
+        data = [demonstrations(seed=s) for s in (0, 1)]
+        with pytest.raises(Killed):  # the checkpoint at the end of random play remains
+            train_ipmd(run, runs, data, dying_at(LOOP.random_frames + 1))
+        states.append(state_of(tmp_path / str(updates)))
     cold, warm = states
     moved = {name for name in cold if cold[name].tobytes() != warm[name].tobytes()}
     assert moved
