@@ -67,6 +67,24 @@ class ImitationBatch(eqx.Module):
     fresh: RewardFreeTransition | Transition | None = None
 
 
+class Window(eqx.Module):
+    """A batch of pieces of recorded motion, ``H`` steps long, in SI units.
+
+    Attributes:
+        twist: ``(vx, vy, w)`` in the body frame of the tracked point, at ``H + 1`` states; m/s,
+            m/s, rad/s.
+        pose: ``(x, y, theta)`` in the world at the same states; m, m, rad, theta unwrapped.
+        command: What was asked of the vehicle and held over each step: some past ones, then the
+            ``H`` of the window; velocity (m/s) or throttle, and steering (rad, positive left).
+        dt: Length of each of the ``H`` steps in seconds.
+    """
+
+    twist: Float[Array, "*batch states 3"]
+    pose: Float[Array, "*batch states 3"]
+    command: Float[Array, "*batch commands 2"]
+    dt: Float[Array, "*batch steps"]
+
+
 class UpdateInfo(eqx.Module):
     """What one update of a learner reports.
 
