@@ -8,7 +8,7 @@ import pytest
 from steelyard.cli import main
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.envs.registry import env_spec
-from steelyard.studies.imitation.config import configure
+from steelyard.studies.imitation.config import PRESETS, configure
 from steelyard.training.tasks import task_runs
 
 TINY = ["--hidden", "8", "--batch-size", "8", "--eval-episodes", "2"]
@@ -32,12 +32,17 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("cli")
 
 
+def collect(place, *more):
+    """The words of the command that made ``expert_data``."""
+    loop = ["--frames", 400, "--random-frames", 100, "--num-envs", 2, "--num-episodes", 3]
+    where = ["--runs", place / "runs", "--save-dir", place / "expert_data"]
+    return ["train", "sac", "--env", "Pendulum-v1", *loop, *TINY, *where, *more]
+
+
 @pytest.fixture(scope="module")
 def expert_data(place):
     """What step 1 of the reference's workflow leaves behind."""
-    loop = ["--frames", 400, "--random-frames", 100, "--num-envs", 2]
-    where = ["--runs", place / "runs", "--save-dir", place / "expert_data"]
-    run("train", "sac", "--env", "Pendulum-v1", *loop, *TINY, "--num-episodes", 3, *where)
+    run(*collect(place))
     return place / "expert_data" / "Pendulum-v1"
 
 
@@ -48,6 +53,23 @@ def test_collecting_leaves_demonstrations_where_the_reference_would(expert_data)
     data = Demonstrations.load(folder)
     assert list(data.lengths) == [200, 200, 200]
     assert data.provenance.deterministic is True
+
+
+def test_collecting_again_is_no_overwriting_but_other_demonstrations_are_refused(
+    expert_data, place, capsys, tmp_path
+):
+    run(*collect(place))
+    file = expert_data / "seed42" / "expert_buffer.safetensors"
+    before, runs = file.read_bytes(), set((place / "runs").rglob("config.json"))
+    shown = refused(capsys, *collect(place, "--num-episodes", 2))
+    assert str(expert_data / "seed42") in shown
+    assert "--overwrite" in shown
+    assert file.read_bytes() == before
+    assert set((place / "runs").rglob("config.json")) == runs  # refused before any work
+    where = ["--runs", tmp_path, "--save-dir", tmp_path / "copy"]
+    (tmp_path / "copy" / "Pendulum-v1" / "seed42").mkdir(parents=True)
+    run(*collect(place, "--num-episodes", 2, *where, "--overwrite"))
+    assert len(Demonstrations.load(tmp_path / "copy" / "Pendulum-v1" / "seed42")) == 2
 
 
 def test_ipmd_and_bc_train_on_the_collected_demonstrations(expert_data, place, capsys):
@@ -206,6 +228,27 @@ def test_return_weighting_needs_rewards(capsys, tmp_path, expert_data):
         capsys, "train", "bc", tmp_path / "blind", *words, *TINY, "--runs", tmp_path / "runs"
     )
     assert "rewards" in shown
+
+
+def test_a_full_device_is_one_line_with_what_to_do(capsys, tmp_path):
+    words = ["--frames", 40, "--random-frames", 20, "--num-envs", 2, "--eval-episodes", 2]
+    wide = ["--hidden", 2**23, 2**23]  # a layer of more bytes than any machine can address
+    with pytest.raises(SystemExit) as stopped:
+        run("train", "sac", *words, *wide, "--runs", tmp_path)
+    assert stopped.value.code == 1
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("steelyard:"))
+    assert "out of memory" in line
+    assert "--seed-group 1" in line
+    (status,) = tmp_path.glob("train_sac/*/status.json")
+    assert "out of memory" in json.loads(status.read_text())["error"]
+
+
+def test_help_names_every_preset(capsys):
+    for learner in ("sac", "ipmd", "bc"):
+        with pytest.raises(SystemExit):
+            run("train", learner, "--help")
+        shown = capsys.readouterr().out
+        assert [name for name in PRESETS if f"`{name}`" not in shown] == []
 
 
 def test_help_comes_without_a_dataset(capsys):

@@ -197,10 +197,13 @@ def bc_metrics(key):
 
 
 # How to learn once, and the metrics that the learner's loop adds to its own.
-ONLINE = ("episode/return", "train/reward", "eval/reward_mean", "eval/reward_std")
+ONLINE = (
+    *("episode/return", "train/reward", "eval/reward_mean", "eval/reward_std"),
+    *("frames_per_s", "updates_per_s"),
+)
 LEARNERS = {
     "sac": (sac_metrics, ONLINE),
-    "ipmd": (ipmd_metrics, ONLINE),
+    "ipmd": (ipmd_metrics, (*ONLINE, "eval/score")),
     "bc": (bc_metrics, ("val/loss",)),
 }
 
@@ -233,6 +236,13 @@ def test_every_metric_that_a_learner_logs_is_in_its_glossary(name):
     explained = {key for cell in first_cells for key in re.findall(r"`([^`]+)`", cell)}
     assert {*metrics, *from_loop} - explained == set()
     assert explained - {*metrics, *from_loop} == set(), "the glossary explains what is not logged"
+
+
+@pytest.mark.parametrize("name", ["sac", "bc"])
+def test_what_departs_from_the_paper_is_marked_where_it_is_done(name):
+    assert section(DOCS / "methods" / f"{name}.md", "Departures").strip()
+    source = (ROOT / "src" / "steelyard" / "agents" / f"{name}.py").read_text("utf-8")
+    assert source.count("# Departs from the paper: ") >= 3
 
 
 @pytest.mark.parametrize("name", LEARNERS)

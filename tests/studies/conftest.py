@@ -1,10 +1,15 @@
 """Equal programs are compiled once for these tests, and not optimised."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
+import small_study
+import toy_runs
 from jax.experimental.compilation_cache import compilation_cache
+
+from steelyard import studies
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -31,3 +36,30 @@ def few_programs_in_memory(compiler):
     """Lets go of what a module has compiled: hundreds of loaded programs fill gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="package")
+def finished(tmp_path_factory, compiler):
+    """Folder of a toy study that was left alone until its end."""
+    root = tmp_path_factory.mktemp("finished")
+    toy_runs.run(root)
+    return root
+
+
+@pytest.fixture(scope="package")
+def study(tmp_path_factory, compiler):
+    """A finished imitation study: its folders, cells and records."""
+    return small_study.Finished(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def children(tmp_path, monkeypatch):
+    """Lets child processes know the toy study, as an installed study would be known."""
+    site = tmp_path / "site"
+    site.mkdir()
+    hook = "import steelyard.studies; steelyard.studies.STUDIES['toy'] = 'toy_study'\n"
+    (site / "sitecustomize.py").write_text(hook)
+    here = str(Path(__file__).parent)
+    path = os.pathsep.join([str(site), here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setitem(studies.STUDIES, "toy", "toy_study")

@@ -1,82 +1,20 @@
 """The engine: what is unfinished runs, parents first; what is done, or cannot be, does not."""
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
+import jax
 import pytest
+from toy_runs import Killed, cells_of, dying_in, outcome, run, states
 from toy_study import LENGTH, STUDY, ToyConfig
 
 from steelyard import studies
+from steelyard.cli import main
 from steelyard.studies import get_study
 from steelyard.studies.cells import Cell, Saved, Store, load, save
-from steelyard.studies.engine import Options, groups_to_run, plan_table, run_study, study_folder
-from steelyard.training.metrics import SinkOptions, read_rows
-
-HERE = Path(__file__).parent
-
-
-@contextlib.contextmanager
-def quiet(description, total):
-    yield lambda step, note="": None
-
-
-class Killed(BaseException):
-    """Stands for whatever ends a process at once."""
-
-
-def dying_in(number: int, step: int):
-    """Progress whose ``number``-th group dies at ``step``."""
-    groups = iter(range(1, 100))
-
-    @contextlib.contextmanager
-    def progress(description, total):
-        mine = next(groups)
-
-        def tick(now, note=""):
-            if (mine, now) == (number, step):
-                raise Killed
-
-        yield tick
-
-    return progress
-
-
-def run(root, config=ToyConfig(), progress=quiet, **options):
-    return run_study(STUDY, config, "only", "cmd", Options(root, **options), progress)
-
-
-def cells_of(root, config=ToyConfig()) -> dict[tuple[str, int], Cell]:
-    return {(c.arm, c.seed): c for c in STUDY.plan(config, Store(root, "toy"))}
-
-
-def states(root, config=ToyConfig()) -> dict[tuple[str, int], str]:
-    store = Store(root, "toy")
-    return {key: store.folder(c).status()["state"] for key, c in cells_of(root, config).items()}
-
-
-def outcome(root, config=ToyConfig()) -> dict:
-    """All that was measured, but for the wall time."""
-    store, found = Store(root, "toy"), {}
-    for key, cell in cells_of(root, config).items():
-        folder = store.folder(cell)
-        rows = [(row["step"], row["total"]) for row in read_rows(folder.metrics)]
-        found[key] = (folder.read("result.json"), rows)
-    return found
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    root = tmp_path_factory.mktemp("finished")
-    run(root)
-    return root
+from steelyard.studies.engine import groups_to_run, plan_table, study_folder
+from steelyard.training.metrics import SinkOptions
 
 
 def test_all_cells_run_and_children_begin_where_their_parents_ended(finished):
@@ -118,6 +56,38 @@ def test_an_error_that_was_overcome_is_no_longer_shown(tmp_path):
     assert notes.count("Killed: ") == 3
     run(tmp_path)
     assert {row["note"] for row in plan_table(list(cells_of(tmp_path).values()), store)} == {""}
+
+
+def test_what_is_stopped_by_hand_was_interrupted_and_goes_on_to_the_same_end(finished, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, progress=dying_in(1, 25, KeyboardInterrupt))
+    store, cells = Store(tmp_path, "toy"), cells_of(tmp_path)
+    status = store.folder(cells["start", 1]).status()
+    assert (status["state"], status["step"], status.get("error")) == ("interrupted", 20, None)
+    assert "failed" not in states(tmp_path).values()
+    run(tmp_path)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_a_device_that_is_full_is_told_in_the_status_with_what_to_do(tmp_path):
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        run(tmp_path, progress=dying_in(1, 5, full))
+    status = Store(tmp_path, "toy").folder(cells_of(tmp_path)["start", 1]).status()
+    assert status["state"] == "failed"
+    assert "--seed-group 1" in status["error"]
+
+
+def test_a_study_that_has_begun_keeps_what_it_began_with_until_it_has_ended(tmp_path):
+    config, wind = ToyConfig(wind="of today"), tmp_path / "wind"
+    wind.write_text("north")
+    with pytest.raises(Killed):
+        run(tmp_path, config, dying_in(1, 5))
+    wind.write_text("south")
+    folder = run(tmp_path, config)
+    assert load(folder, ToyConfig).config.wind == "north"
+    assert folder == run(tmp_path, config)  # all has ended, so this is a new beginning
+    assert load(folder, ToyConfig).config.wind == "south"
 
 
 def test_unfinished_cells_are_grouped_by_progress_and_finished_ones_left_out(tmp_path):
@@ -260,68 +230,23 @@ def test_the_table_of_a_plan_shows_how_far_each_run_is(tmp_path):
     first = rows["start", 1]
     assert (first["state"], first["step"], first["of"]) == ("failed", 20, 30)
     assert rows["alone", 1]["state"] == "waiting"
+    assert (rows["alone", 1]["step"], rows["alone", 1]["of"]) == (0, 10)
     assert study_folder(store, "only", ToyConfig()).exists()
 
 
-# -- in processes of their own ----------------------------------------------------------------
+def test_the_table_shows_a_total_that_was_found_out_and_a_done_run_as_whole(tmp_path):
+    store, cells = Store(tmp_path, "toy"), cells_of(tmp_path, ToyConfig(seeds=(1,)))
+    store.folder(cells["start", 1]).set_status("done")  # counts no steps
+    store.folder(cells["go_on", 1]).set_status("running", step=10, total=70)
+    store.folder(cells["alone", 1]).set_status("done", step=12)
+    shown = [(row["step"], row["of"]) for row in plan_table([*cells.values()], store)]
+    assert shown == [(30, 30), (10, 70), (12, 12)]
 
 
-@pytest.fixture
-def children(tmp_path, monkeypatch):
-    """Lets child processes know the toy study, as an installed study would be known."""
-    site = tmp_path / "site"
-    site.mkdir()
-    hook = "import steelyard.studies; steelyard.studies.STUDIES['toy'] = 'toy_study'\n"
-    (site / "sitecustomize.py").write_text(hook)
-    path = os.pathsep.join([str(site), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    monkeypatch.setenv("PYTHONPATH", path)
+def test_a_mistake_of_ours_keeps_its_traceback_on_the_command_line(finished, monkeypatch):
     monkeypatch.setitem(studies.STUDIES, "toy", "toy_study")
-
-
-def test_processes_give_the_same_results_as_one_group_after_the_other(children, finished, tmp_path):
-    run(tmp_path / "runs", executor="process", workers=2)
-    assert outcome(tmp_path / "runs") == outcome(finished)
-
-
-def test_a_worker_that_fails_ends_the_study_and_its_log_is_named(children, tmp_path):
-    with pytest.raises(RuntimeError, match=r"start failed in a worker \(exit 1\)") as error:
-        run(tmp_path / "runs", ToyConfig(raises=(1,)), executor="process", workers=2)
-    (log,) = re.findall(r"\S+\.log", str(error.value))
-    assert "a walker stumbled" in Path(log).read_text()
-
-
-WHOLE = """
-import time
-from pathlib import Path
-import sys
-from steelyard.studies import get_study
-from steelyard.studies.engine import Options, run_study
-from steelyard.training.progress import progress
-import contextlib
-
-@contextlib.contextmanager
-def slow(description, total):
-    yield lambda step, note="": time.sleep(0.05)
-
-study = get_study("toy")
-run_study(study, study.configure("only"), "only", "cmd", Options(Path(sys.argv[1])), slow)
-"""
-
-
-def test_a_study_whose_process_is_killed_outright_goes_on_to_the_same_end(
-    children, finished, tmp_path
-):
-    root = tmp_path / "runs"
-    child = subprocess.Popen([sys.executable, "-c", WHOLE, str(root)], stderr=subprocess.DEVNULL)
-    folder = Store(root, "toy").folder(cells_of(root)["start", 3])
-    while "checkpoint" not in folder.status():
-        assert child.poll() is None, "the child ended before its first checkpoint"
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert folder.status()["state"] == "running"
-    run(root)
-    assert outcome(root) == outcome(finished)
+    with pytest.raises(NotImplementedError):  # a RuntimeError, as are those that are explained
+        main(["study", "report", "toy", "--preset", "only", "--runs", str(finished)])
 
 
 def test_json_of_a_study_is_json(finished):

@@ -5,6 +5,7 @@ parent. It has everything the engine needs: checkpoints, divergence, resume, rec
 """
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -25,6 +26,8 @@ class ToyConfig:
     falls: tuple[int, ...] = ()
     raises: tuple[int, ...] = ()
     interleaved: bool = False
+    seconds_per_step: float = 0.0
+    wind: str = "none"
 
 
 class ToyStudy:
@@ -39,6 +42,11 @@ class ToyStudy:
     def check(self, config: ToyConfig, store: Store) -> None:
         if not config.seeds:
             raise ValueError("walkers need seeds")
+
+    def pin(self, config: ToyConfig, store: Store) -> ToyConfig:
+        if config.wind != "of today":
+            return config
+        return dataclasses.replace(config, wind=(store.path.parent / "wind").read_text())
 
     def plan(self, config: ToyConfig, store: Store) -> list[Cell]:
         pairs = []
@@ -69,6 +77,7 @@ class ToyStudy:
         seeds = np.asarray(group.seeds)
         while step < LENGTH[cells[0].arm]:
             step += 1
+            time.sleep(config.seconds_per_step)
             total = np.asarray(state["total"]) + seeds
             if cells[0].arm == "start" and step > 15:
                 total = np.where(np.isin(seeds, config.falls), np.nan, total)
@@ -84,6 +93,7 @@ class ToyStudy:
         for i in group.alive:
             value = {"total": float(state["total"][i])}
             write_json(group.folders[i].path / "result.json", value)
+            write_json(group.folders[i].path / "device.json", str(state["total"].device))
             group.folders[i].set_status("done")
         group.close()
 

@@ -14,6 +14,7 @@ import pytest
 from tiny_runs import group
 
 from steelyard.training.metrics import JsonLines, SinkOptions, read_rows
+from steelyard.training.off_policy import Speed
 from steelyard.training.progress import progress
 from steelyard.training.run_folder import RunFolder
 
@@ -52,6 +53,29 @@ def test_rows_later_than_the_checkpoint_go_when_a_run_is_resumed(tmp_path):
     JsonLines(path, resume_at=20).write({"step": 25})
     assert [row["step"] for row in read_rows(path)] == [10, 20, 25]
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20, 25]
+
+
+def test_rows_of_training_hold_its_speed_which_is_none_of_learning_while_play_is_random(sac_root):
+    rows = [r for r in read_rows(sac_root / "0" / "metrics.jsonl") if "eval/reward_mean" not in r]
+    assert all(row["frames_per_s"] > 0 for row in rows)
+    learning = {row["step"]: row["updates_per_s"] / row["frames_per_s"] for row in rows}
+    # One critic step a frame, but for the first row after random play, of which some frames were.
+    assert learning == pytest.approx({s: float(s > 80) for s in learning}, abs=0.11)
+
+
+def test_speed_is_of_training_alone():
+    speed = Speed(2)
+    speed.frames, speed.updates = 100, 50
+    time.sleep(0.05)
+    with speed.paused():
+        time.sleep(0.5)
+    rates = speed.take()
+    assert rates["frames_per_s"].shape == (2,)
+    assert (rates["frames_per_s"] > 100 / 0.5).all()
+    assert (rates["frames_per_s"] <= 100 / 0.05).all()
+    np.testing.assert_allclose(rates["updates_per_s"], rates["frames_per_s"] / 2)
+    time.sleep(0.01)
+    assert speed.take()["frames_per_s"].tolist() == [0.0, 0.0]
 
 
 def test_no_file_has_no_rows_and_a_line_cut_short_is_left_out(tmp_path):

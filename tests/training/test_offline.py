@@ -41,7 +41,7 @@ def climbing(best: float | None) -> Counted:
         return data, None
 
     def validate(agent, data):
-        return jnp.abs(agent.position - best)
+        return {"val/loss": jnp.abs(agent.position - best)}
 
     return Counted(
         OfflineProblem(

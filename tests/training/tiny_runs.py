@@ -20,7 +20,7 @@ from steelyard.envs.registry import env_spec, make_env, register_env
 from steelyard.evaluation.evaluator import random_policies
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.training.group import RunGroup
-from steelyard.training.metrics import read_rows
+from steelyard.training.metrics import CLOCK_KEYS, read_rows
 from steelyard.training.off_policy import OffPolicyConfig
 from steelyard.training.recipes import BCRun, IPMDRun, SACRun
 from steelyard.training.run_folder import RunFolder
@@ -110,7 +110,7 @@ def state_of(root: Path, seed: int = 0) -> dict[str, np.ndarray]:
 def rows_of(root: Path, seed: int = 0) -> list[dict]:
     """Rows of ``metrics.jsonl`` without the wall time."""
     rows = read_rows(root / str(seed) / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in CLOCK_KEYS} for row in rows]
 
 
 def assert_same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:

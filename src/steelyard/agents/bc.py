@@ -78,6 +78,8 @@ class BC(eqx.Module):
             normaliser: Statistics of the demonstrations' observations.
             total_steps: Gradient steps over which the cosine falls.
         """
+        # Departs from the paper: there is no one paper of cloning; against the common form, the
+        # output is squashed into the bounds instead of clipped.
         actor = TanhGaussian(spec.observation_size, spec.action_size, config.hidden, key)
         optimiser = _optimiser(config, total_steps)
         step = jnp.zeros((), jnp.int32)
@@ -111,6 +113,7 @@ class BC(eqx.Module):
         Returns:
             The new agent; metrics and the rows' losses as `loss`.
         """
+        # Departs from the paper: observations are normalised by the demonstrations' statistics.
         observation = jax.vmap(self.normaliser)(batch.observation)
         if self.config.input_noise:
             noise = jax.random.normal(key, observation.shape)
@@ -125,6 +128,7 @@ class BC(eqx.Module):
         (value, losses), grads = jax.value_and_grad(objective, has_aux=True)(self.actor)
         optimiser = _optimiser(self.config, self.total_steps)
         actor, state = optimise(optimiser, self.actor, grads, self.optimiser_state)
+        # Departs from the paper: what is kept and acts is an average of the weights.
         seen = self.step.astype(jnp.float32)
         decay = jnp.minimum(self.config.average_decay, (1.0 + seen) / (10.0 + seen))
         average = polyak_update(self.average, actor, 1.0 - decay)
@@ -164,5 +168,6 @@ def cloning_loss(
 
 
 def _optimiser(config: BCConfig, total_steps: int) -> optax.GradientTransformation:
+    # Departs from the paper: the step falls along a cosine, where plain cloning has a fixed one.
     schedule = optax.cosine_decay_schedule(config.lr, max(total_steps, 1))
     return optax.adamw(schedule, weight_decay=config.weight_decay)

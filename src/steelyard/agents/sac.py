@@ -83,6 +83,8 @@ class SAC(eqx.Module):
             config: Hyper-parameters.
             normaliser: Observation normaliser; none leaves observations as they are.
         """
+        # Departs from the paper: no state-value network, and (as in the second paper) the
+        # temperature is learned. The actor's log sigma is squashed into its range, not clipped.
         actor_key, critic_key = jax.random.split(key)
         inputs = spec.observation_size + spec.action_size
         actor = TanhGaussian(spec.observation_size, spec.action_size, config.hidden, actor_key)
@@ -132,6 +134,8 @@ class SAC(eqx.Module):
         Returns:
             The new agent; metrics and, per item of the last minibatch, `td_error`.
         """
+        # Departs from the paper: observations are normalised, rows of replay by the statistics
+        # of now and not of when they were recorded.
         normalise = jax.vmap(self.normaliser)
         batch = eqx.tree_at(
             lambda b: (b.observation, b.next_observation),
@@ -140,6 +144,7 @@ class SAC(eqx.Module):
         )
         steps = self.config.policy_delay
         critic_keys, actor_key = jax.random.split(key, (2, steps))[0], jax.random.fold_in(key, 1)
+        # Departs from the paper: several critic steps share one step of actor and temperature.
         agent, info, part, part_weights = self, {}, batch, weights
         for i in range(steps):
             part, part_weights = minibatch((batch, weights), i, steps)

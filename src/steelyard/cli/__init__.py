@@ -21,7 +21,7 @@ class UsageError(ValueError):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; errors a user can mend are one message and exit code 2."""
+    """Entry point; errors a user can mend are one message: exit code 2, or 1 once work began."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -40,12 +40,26 @@ def main(arguments: list[str] | None = None) -> None:
     except FloatingPointError as error:
         print(f"steelyard: diverged: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except RuntimeError as error:
+        message = _explained(error)
+        if message is None:
+            raise
+        print(f"steelyard: {message}", file=sys.stderr)
+        raise SystemExit(1) from error
     except KeyboardInterrupt:
         print(
             "\nsteelyard: stopped; the same command goes on from the last checkpoint",
             file=sys.stderr,
         )
         raise SystemExit(130) from None
+
+
+def _explained(error: RuntimeError) -> str | None:
+    """The message of an error that needs no traceback, or none."""
+    from steelyard.studies.executors import WorkerError
+    from steelyard.studies.hardware import memory_hint
+
+    return str(error) if isinstance(error, WorkerError) else memory_hint(error)
 
 
 def usage() -> str:

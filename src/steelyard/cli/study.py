@@ -13,8 +13,7 @@ from steelyard.cli import choose
 from steelyard.reports import write_report, write_results
 from steelyard.studies import STUDIES, get_study
 from steelyard.studies.cells import Store, load
-from steelyard.studies.engine import Options, plan_table, run_study, study_folder
-from steelyard.studies.hardware import use_device
+from steelyard.studies.engine import Options, plan_table, run_study, settle, study_folder
 from steelyard.training.progress import progress
 
 
@@ -57,7 +56,7 @@ def _run(rest: list[str]) -> None:
 def _status(rest: list[str]) -> None:
     study, preset, config, options, _ = _parse(rest)
     store = Store(options.runs, study.name)
-    rows = plan_table(study.plan(config, store), store)
+    rows = plan_table(study.plan(settle(study, config, preset, store), store), store)
     width = max(len(row["run"]) for row in rows)
     for row in rows:
         seconds = "" if row["seconds"] is None else f"{row['seconds']:8.0f} s"
@@ -109,11 +108,6 @@ def _parse(rest: list[str]) -> tuple[Any, str, Any, Options, Outputs]:
         f"{rest[0]} study",
         [
             ("preset", Annotated[str, tyro.conf.arg(help=_presets(study))], chosen.preset),
-            (
-                "device",
-                Annotated[str, tyro.conf.arg(help="`auto`, `cpu`, `cuda` or `cuda:N`.")],
-                "auto",
-            ),
             ("options", Annotated[Options, plain], dataclasses.field(default=Options())),
             ("outputs", Annotated[Outputs, plain], dataclasses.field(default=Outputs())),
             ("config", Annotated[study.config_type, plain], dataclasses.field(default=base)),
@@ -123,7 +117,6 @@ def _parse(rest: list[str]) -> tuple[Any, str, Any, Options, Outputs]:
     parsed: Any = tyro.cli(
         grammar, args=rest[1:], prog=f"steelyard study run {rest[0]}", description=study.summary
     )
-    use_device(parsed.device)
     return study, parsed.preset, parsed.config, parsed.options, parsed.outputs
 
 

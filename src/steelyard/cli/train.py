@@ -14,6 +14,7 @@ from steelyard.agents.ipmd import IPMDConfig
 from steelyard.agents.sac import SACConfig
 from steelyard.cli import choose
 from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.formats.native import BUFFER_FILE
 from steelyard.data.specs import compare_specs
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.envs.registry import env_spec
@@ -21,18 +22,22 @@ from steelyard.studies.cells import Cell, Saved, Store
 from steelyard.studies.executors import run_group
 from steelyard.studies.hardware import use_device
 from steelyard.studies.imitation import STUDY
-from steelyard.studies.imitation.config import ImitationConfig, configure
+from steelyard.studies.imitation.config import PRESETS, ImitationConfig, configure
 from steelyard.studies.imitation.plan import Expert, Learner
 from steelyard.studies.imitation.sources import expert_data_folder, find_dataset
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.off_policy import OffPolicyConfig
 from steelyard.training.progress import progress
-from steelyard.training.recipes import BCRun, IPMDRun, SACRun
+from steelyard.training.recipes import BCRun, IPMDRun, SACRun, bc_steps
 from steelyard.training.tasks import task_runs
 
 PLAIN = tyro.conf.arg(name="")
 PROJECTS = {"sac": "RLOpt-ExpertData", "ipmd": "RLOpt-IPMD", "bc": "RLOpt-BC"}
 """Weights & Biases projects of the reference code, used under its preset."""
+PRESET_HELP = (
+    f"Sizes of a preset of the study: {', '.join(f'`{name}`' for name in PRESETS)}; "
+    "none takes the task's own. `reference` takes the reference code's."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +46,7 @@ class Common:
 
     env: str | None = None
     """Task; an imitator reads it from the dataset."""
-    preset: str | None = None
-    """`reference` takes the reference code's sizes; none takes the task's own."""
+    preset: Annotated[str | None, tyro.conf.arg(help=PRESET_HELP)] = None
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     runs: Path = Path("runs")
@@ -71,7 +75,9 @@ class TrainSAC:
     num_episodes: int = 100
     """Episodes to record with the trained policy's mean."""
     save_dir: Path | None = None
-    """Also put the demonstrations into SAVE_DIR/ENV; none keeps them in the run folder."""
+    """Also put the demonstrations into SAVE_DIR/ENV/seedN; none keeps them in the run folder."""
+    overwrite: bool = False
+    """Replace other demonstrations that are in SAVE_DIR/ENV/seedN."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,16 +166,33 @@ def _sac(rest: list[str]) -> None:
     settings = Expert(run, options.num_episodes, options.common.eval_episodes)
     cell = Cell("train_sac", "expert", options.seed, settings, size=run.loop.frames)
     config = ImitationConfig(env=run.env, seeds=(options.seed,), sac=run)
+    own = expert_data_folder(Store(options.common.runs, cell.study), cell, run.env)
+    target = options.save_dir and options.save_dir / run.env / f"seed{options.seed}"
+    if target is not None and not options.overwrite:
+        _refuse_others(target, own)
     _warn_if_short(run.env, run.loop)
-    store = _train(cell, config, options.common, "sac")
-    data = Demonstrations.load(expert_data_folder(store, cell, run.env))
+    _train(cell, config, options.common, "sac")
+    data = Demonstrations.load(own)
     print(
-        f"demonstrations: {expert_data_folder(store, cell, run.env)} (mean return "
-        f"{data.returns().mean():.1f} over {len(data)} episodes)"
+        f"demonstrations: {own} (mean return {data.returns().mean():.1f} over {len(data)} episodes)"
     )
-    if options.save_dir is not None:
-        target = options.save_dir / run.env / f"seed{options.seed}"
+    if target is not None:
         print(f"copied to: {data.save(target, overwrite=True)}")
+
+
+def _refuse_others(target: Path, own: Path) -> None:
+    """Refuse to write where there is anything but what this very run has left.
+
+    Raises:
+        FileExistsError: There is; names the place and the option.
+    """
+    files = [folder / BUFFER_FILE for folder in (target, own)]
+    same = all(file.exists() for file in files) and len({file.read_bytes() for file in files}) == 1
+    if target.exists() and not same:
+        raise FileExistsError(
+            f"{target} exists and is not what this run has recorded. Choose another --save-dir, or "
+            "replace it with --overwrite."
+        )
 
 
 def _ipmd(rest: list[str]) -> None:
@@ -204,7 +227,8 @@ def _bc(rest: list[str]) -> None:
         min_steps=options.min_steps,
         validation_share=options.validation_share,
     )
-    _imitate(data, run, options, "bc", run.steps(data.num_steps))
+    used = data.first(options.demonstrations or len(data))
+    _imitate(data, run, options, "bc", bc_steps(run, [used], [options.seed]))
 
 
 def _imitate(data: Demonstrations, run: Any, options: Any, arm: str, size: int) -> None:

@@ -99,6 +99,10 @@ class Study(Protocol):
         """Refuse bad input before any work starts."""
         ...
 
+    def pin(self, config: Any, store: Store) -> Any:
+        """The config with what it leaves to the moment, such as `latest`, written out."""
+        ...
+
     def plan(self, config: Any, store: Store) -> list[Cell]:
         """All cells, each after its parent."""
         ...

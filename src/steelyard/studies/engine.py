@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from steelyard.studies.cells import Cell, Saved, Store, Study, save
+from steelyard.studies.cells import Cell, Saved, Store, Study, load, save
 from steelyard.studies.executors import make_executor
+from steelyard.studies.hardware import use_device
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import run_id
 
@@ -21,6 +22,8 @@ class Options:
 
     runs: Path = Path("runs")
     """Folder of all runs."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
     executor: str = "inline"
     """`inline` runs groups one after the other, `process` several at a time."""
     workers: int = 2
@@ -34,6 +37,22 @@ class Options:
 def study_folder(store: Store, preset: str, config: Any) -> Path:
     """Folder of a study's own report: the preset and the start of its config's hash."""
     return store.path / f"study_{preset}_{run_id(config)[:8]}"
+
+
+def settle(study: Study, config: Any, preset: str, store: Store) -> Any:
+    """The config with what it leaves to the moment, such as the newest dataset, written out.
+
+    A study that has begun and not ended keeps what it began with.
+    """
+    pinned = study.pin(config, store)
+    folder = study_folder(store, preset, config)
+    if pinned == config or not (folder / "study.json").exists():
+        return pinned
+    before = study.pin(load(folder, study.config_type).config, store)
+    unended = groups_to_run(study, study.plan(before, store), store, None)
+    if unended and before != pinned:
+        print(f"goes on with what it began with, see {folder / 'study.json'}", file=sys.stderr)
+    return before if unended else pinned
 
 
 def groups_to_run(
@@ -82,10 +101,12 @@ def run_study(
         options: Where and how.
         make_progress: ``(description, total) ->`` context manager that yields a ticker.
     """
-    executor = make_executor(options.executor, options.workers, options.runs)
+    use_device(options.device)
+    executor = make_executor(options.executor, options.workers, options.runs, options.device)
     store = Store(options.runs, study.name)
+    folder = study_folder(store, preset, config)  # of what was asked, so that it is found again
+    config = settle(study, config, preset, store)
     study.check(config, store)
-    folder = study_folder(store, preset, config)
     saved = Saved(study.name, preset, command, options.sinks, config)
     cells = study.plan(config, store)
     groups = groups_to_run(study, cells, store, options.seed_group)
@@ -105,13 +126,16 @@ def plan_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
     rows = []
     for cell in cells:
         status = store.folder(cell).status()
+        step, total = status.get("step", 0), status.get("total", cell.size)
+        if status["state"] == "done":
+            step = total = step or total
         rows.append(
             {
                 "run": cell.label,
                 "seed": cell.seed,
                 "state": "waiting" if status["state"] == "missing" else status["state"],
-                "step": status.get("step", 0),
-                "of": cell.size,
+                "step": step,
+                "of": total,
                 "seconds": status.get("seconds"),
                 "folder": cell.id,
                 "note": status.get("error", ""),

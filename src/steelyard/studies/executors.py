@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from steelyard.studies.cells import Cell, Saved, Store, Study, ready
+from steelyard.studies.hardware import memory_hint
+
+
+class WorkerError(RuntimeError):
+    """A worker process failed; the message says of what and names its log."""
 
 
 @runtime_checkable
@@ -27,8 +32,8 @@ class Executor(Protocol):
         ...
 
 
-def make_executor(name: str, workers: int, runs: Path) -> Executor:
-    """Executor by name.
+def make_executor(name: str, workers: int, runs: Path, device: str) -> Executor:
+    """Executor by name; ``device`` is where worker processes compute.
 
     Raises:
         ValueError: The name is neither ``inline`` nor ``process``, or there is no worker.
@@ -38,7 +43,7 @@ def make_executor(name: str, workers: int, runs: Path) -> Executor:
     if name == "inline":
         return run_inline
     if name == "process":
-        return ProcessExecutor(workers, runs)
+        return ProcessExecutor(workers, runs, device)
     raise ValueError(f"executor is 'inline' or 'process', got {name!r}.")
 
 
@@ -64,23 +69,31 @@ def run_inline(
 def run_group(
     study: Study, cells: Sequence[Cell], saved: Saved, store: Store, tick: Callable[..., None]
 ) -> None:
-    """Execute one group; a group in which every run diverged is left marked as such."""
+    """Execute one group; what ends it early is left in the status of its runs."""
     try:
         study.execute(cells, saved.config, store, tick, saved.sinks)
     except FloatingPointError as error:
         print(f"diverged: {error}", file=sys.stderr)
-    except BaseException as error:
-        for folder in map(store.folder, cells):
-            if folder.status()["state"] not in ("done", "diverged"):
-                folder.set_status("failed", error=f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        _mark_unended(cells, store, "interrupted")
         raise
+    except BaseException as error:
+        told = memory_hint(error) or f"{type(error).__name__}: {error}"
+        _mark_unended(cells, store, "failed", error=told)
+        raise
+
+
+def _mark_unended(cells: Sequence[Cell], store: Store, state: str, **fields: str) -> None:
+    for folder in map(store.folder, cells):
+        if folder.status()["state"] not in ("done", "diverged"):
+            folder.set_status(state, **fields)
 
 
 class ProcessExecutor:
     """Runs groups in child processes, ``workers`` at a time; nothing but JSON passes between."""
 
-    def __init__(self, workers: int, runs: Path):
-        self.workers, self.runs = workers, runs
+    def __init__(self, workers: int, runs: Path, device: str):
+        self.workers, self.runs, self.device = workers, runs, device
 
     def __call__(
         self,
@@ -100,13 +113,15 @@ class ProcessExecutor:
                 while waiting or running:
                     self._start_free(study.name, folder, waiting, running)
                     time.sleep(0.2)
-                    for group in _take_ended(running, folder):
+                    for group in _take_ended(running, folder, store):
                         tick(total - len(waiting) - len(running), group[0].label)
         finally:
             for process in running:
                 process.terminate()
-            for process in running:
+            for process, group in running.items():
                 process.wait()
+                begun = [c for c in group if store.folder(c).status()["state"] == "running"]
+                _mark_unended(begun, store, "interrupted")
 
     def _start_free(
         self,
@@ -125,24 +140,28 @@ class ProcessExecutor:
 
     def _start(self, study: str, folder: Path, group: Sequence[Cell]) -> subprocess.Popen:
         command = [sys.executable, "-m", "steelyard.studies.worker", study]
-        command += [str(folder), str(self.runs), *(cell.id for cell in group)]
+        command += [str(folder), str(self.runs), self.device, *(cell.id for cell in group)]
         with (folder / f"worker_{group[0].id}.log").open("w") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
-def _take_ended(running: dict[subprocess.Popen, list[Cell]], folder: Path) -> list[list[Cell]]:
+def _take_ended(
+    running: dict[subprocess.Popen, list[Cell]], folder: Path, store: Store
+) -> list[list[Cell]]:
     """Groups whose process has ended, taken out of the running ones.
 
     Raises:
-        RuntimeError: A process failed; names its log.
+        WorkerError: A process failed; says of what and names its log.
     """
     groups = []
     for process in [p for p in running if p.poll() is not None]:
         group = running.pop(process)
         if process.returncode:
-            raise RuntimeError(
-                f"{group[0].label} failed in a worker (exit {process.returncode}); its output is "
-                f"in {folder / f'worker_{group[0].id}.log'}"
+            told = [store.folder(cell).status().get("error") for cell in group]
+            reason = "".join(f": {error}" for error in dict.fromkeys(filter(None, told)))
+            raise WorkerError(
+                f"{group[0].label} failed in a worker (exit {process.returncode}), whose output is "
+                f"in {folder / f'worker_{group[0].id}.log'}{reason}"
             )
         groups.append(group)
     return groups

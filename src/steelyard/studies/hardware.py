@@ -1,20 +1,26 @@
-"""The machine: which device computes, and what it is called in records."""
+"""The machine: which device computes, what it is called in records, and when it is full."""
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import jax
 
 
 def hardware() -> str:
-    """Devices that JAX computes on, and the processor: ``2 × AMD EPYC (cpu)``."""
-    devices = jax.devices()
-    kinds = sorted({device.device_kind for device in devices})
+    """The device that computes, and the processor: ``2 × AMD EPYC (cpu)``."""
+    device = computing_device()
     host = f"{os.cpu_count()} × {_processor()}"
-    if devices[0].platform == "cpu":
+    if device.platform == "cpu":
         return f"{host} (cpu)"
-    return f"{len(devices)} × {', '.join(kinds)}; host {host}"
+    return f"1 × {device.device_kind}; host {host}"
+
+
+def computing_device() -> jax.Device:  # pyright: ignore[reportInvalidTypeForm]
+    """The device chosen by :func:`use_device`, or else the first that JAX prefers."""
+    chosen = jax.config.values["jax_default_device"]
+    return chosen if isinstance(chosen, jax.Device) else jax.devices(chosen)[0]
 
 
 def use_device(name: str) -> None:
@@ -39,6 +45,27 @@ def use_device(name: str) -> None:
             f"{seen}. For an NVIDIA GPU: pip install 'steelyard[cuda]'"
         ) from error
     jax.config.update("jax_default_device", device)
+
+
+def memory_hint(error: BaseException) -> str | None:
+    """What ran out of memory and what to do about it, on one line; none for any other error."""
+    if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    amount = re.search(r"allocat\w* ([\d.]+ ?\w+)", str(error))
+    wanted = f"could not allocate {_gibibytes(amount[1])}" if amount else "nothing more fits"
+    device = computing_device()
+    return (
+        f"out of memory on {device.device_kind} ({device}): {wanted}. Train fewer seeds together "
+        "(--seed-group 1), take a smaller batch (--batch-size; in a study --ipmd.agent.batch-size "
+        "and the like), or, where another program uses the device too, set "
+        "XLA_PYTHON_CLIENT_PREALLOCATE=false."
+    )
+
+
+def _gibibytes(amount: str) -> str:
+    """``17179869184 bytes`` as ``16.0 GiB``; what is no number of bytes stays as it is."""
+    number, _, unit = amount.partition(" ")
+    return f"{int(number) / 2**30:.1f} GiB" if unit == "bytes" else amount
 
 
 def _processor() -> str:

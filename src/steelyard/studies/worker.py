@@ -6,11 +6,13 @@ from pathlib import Path
 from steelyard.studies import get_study
 from steelyard.studies.cells import Store, load, ready
 from steelyard.studies.executors import run_group
+from steelyard.studies.hardware import use_device
 from steelyard.training.progress import progress
 
 
-def main(study_name: str, folder: str, runs: str, *ids: str) -> None:
-    """Run the cells with these ids."""
+def main(study_name: str, folder: str, runs: str, device: str, *ids: str) -> None:
+    """Run the cells with these ids on a device."""
+    use_device(device)
     study = get_study(study_name)
     saved = load(Path(folder), study.config_type)
     store = Store(Path(runs), study.name)

@@ -10,6 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from steelyard.training.run_folder import RunFolder, finite
 
+CLOCK_KEYS = ("seconds", "frames_per_s", "updates_per_s")
+"""Keys of a row that depend on the machine's speed; all others follow from the seed."""
+
 
 @runtime_checkable
 class Sink(Protocol):

@@ -5,8 +5,10 @@ The loop knows factories only. While the learner works on the frames of one step
 already makes the next, so the policy that acts is one iteration (K frames) old.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -105,6 +107,7 @@ def train_off_policy(
     updates = config.updates_per_iteration(state.agent.gradient_steps)
     restored, frames, generation = group.restore(jax.tree.map(lambda x: x[0], state))
     state = state if restored is None else restored
+    speed = Speed(num)
 
     def digest(pending: Any, at: int) -> tuple[State, dict[str, jax.Array]]:
         """Store the latest records; once random play is over, learn."""
@@ -113,6 +116,7 @@ def train_off_policy(
             if at + rows > config.random_frames:
                 stored = stored._replace(agent=programs.begin(stored, keys))
             return stored, {}
+        speed.updates += updates * state.agent.gradient_steps
         return programs.learn(state, pending, keys, at, updates=updates)
 
     while frames < config.frames:
@@ -129,25 +133,30 @@ def train_off_policy(
             group.freeze_non_finite(frames, checked)
             action = np.where(np.isfinite(action), action, 0.0)  # of frozen runs
             if pending is not None:
-                state, metrics = digest(pending, frames)  # runs while the simulator steps
+                # Departs from the paper: `action` came from before this update, so that learning
+                # and simulation overlap (decision 0004).
+                state, metrics = digest(pending, frames)
             step = env.step(spec.to_env_units(action).reshape(num * rows, -1))
             by_run = Step(*(x.reshape(num, rows, *x.shape[1:]) for x in step))
             pending = problem.record(seen, action, by_run)
             observation, frames = step.observation, frames + rows
+            speed.frames += rows
             returns.add(by_run)
             done = frames >= config.frames
             segment_ends = done or crossed(frames, rows, config.checkpoint_interval)
             if segment_ends:
                 state, metrics = digest(pending, frames)
             if segment_ends or crossed(frames, rows, config.log_interval):
-                group.log(frames, as_numpy(metrics) | returns.take())
+                group.log(frames, as_numpy(metrics) | returns.take() | speed.take())
                 tick(frames, returns.note)
             if evaluate and (done or crossed(frames, rows, config.eval_interval)):
-                group.log(frames, evaluate(state.agent))
+                with speed.paused():
+                    group.log(frames, evaluate(state.agent))
         env.close()
         group.freeze_non_finite(frames, as_numpy(metrics))
         generation += 1
-        group.save(state, frames, generation)
+        with speed.paused():
+            group.save(state, frames, generation)
     return state
 
 
@@ -190,3 +199,32 @@ class EpisodeReturns:
         self._finished = [[] for _ in self._finished]
         self.note = f"return {np.mean(means):.1f}"
         return {"episode/return": means, "train/reward": means}
+
+
+class Speed:
+    """Frames and critic steps per second of training; evaluation and checkpoints do not count.
+
+    Attributes:
+        frames: Frames of one run since the last row.
+        updates: Critic steps of one run since the last row.
+    """
+
+    def __init__(self, num_seeds: int):
+        self._num_seeds = num_seeds
+        self.frames = self.updates = 0
+        self._since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is done meanwhile."""
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
+
+    def take(self) -> dict[str, np.ndarray]:
+        """Rates since the last call, ``[seed]``; runs that train together share the time."""
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        counts = {"frames_per_s": self.frames, "updates_per_s": self.updates}
+        self.frames, self.updates, self._since = 0, 0, now
+        return {name: np.full(self._num_seeds, n / seconds) for name, n in counts.items()}

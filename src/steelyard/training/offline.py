@@ -6,7 +6,7 @@ held-out episodes → the best learner so far.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,16 @@ class OfflineProblem(NamedTuple):
     Attributes:
         create: ``(data, key) -> learner``.
         draw: ``(data, key, rows) -> (batch, weights or None)``.
-        validate: ``(learner, data) -> scalar`` loss on held-out data; none keeps the last learner.
+        validate: ``(learner, data) -> metrics`` on held-out data, of which ``val/loss`` chooses the
+            learner that is kept; none keeps the last learner.
+
+    ``data`` is what :func:`train_offline` was given: a run's own, or the pair of what all runs
+    share and a run's own.
     """
 
     create: Callable[[Any, PRNGKeyArray], Any]
     draw: Callable[[Any, PRNGKeyArray, int], tuple[Any, Array | None]]
-    validate: Callable[[Any, Any], Array] | None
+    validate: Callable[[Any, Any], dict[str, Array]] | None
 
 
 class OfflineState(NamedTuple):
@@ -52,6 +56,17 @@ class OfflineState(NamedTuple):
     best_loss: Array
 
 
+Pack = Literal["vmap", "map"]
+
+
+def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Like ``jax.vmap``, but one run after the other."""
+    return lambda *stacked: jax.lax.map(lambda own: function(*own), stacked)
+
+
+OVER_RUNS: dict[Pack, Callable[..., Any]] = {"vmap": jax.vmap, "map": _one_by_one}
+
+
 def train_offline(
     problem: OfflineProblem,
     config: OfflineConfig,
@@ -59,6 +74,9 @@ def train_offline(
     data: Any,
     batch_size: int,
     tick: Ticker = lambda step, note="": None,
+    *,
+    shared: Any = None,
+    pack: Pack = "vmap",
 ) -> Any:
     """Train a group of runs on stacked data and return the stacked learner that is kept.
 
@@ -69,42 +87,59 @@ def train_offline(
         data: Everything ``draw`` and ``validate`` read, stacked ``[seed, ...]``.
         batch_size: Rows of one batch.
         tick: Progress display.
+        shared: What all runs read alike, kept once; the problem's functions then get the pair
+            ``(shared, own)``.
+        pack: How the runs share one program: all in one batch (``vmap``, for a GPU, and on a CPU
+            for narrow networks), or one after the other (``map``, else on a CPU).
 
     Returns:
         The learner of least validation loss, or the last one where nothing is held out.
     """
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
+    over_runs = OVER_RUNS[pack]
 
-    def one(agent: Any, data: Any, key: PRNGKeyArray, start: Array, steps: int) -> tuple:
+    def one(
+        state: OfflineState, data: Any, key: PRNGKeyArray, start: Array, steps: int
+    ) -> tuple[OfflineState, dict[str, Array]]:
         def body(agent: Any, step: Array) -> tuple[Any, dict[str, Array]]:
             draw_key, update_key = jax.random.split(fold(key, LEARN, step))
             batch, weights = problem.draw(data, draw_key, batch_size)
             agent, info = agent.update(batch, update_key, weights)
             return agent, info.metrics
 
-        agent, metrics = jax.lax.scan(body, agent, start + jnp.arange(steps))
-        return agent, jax.tree.map(jnp.mean, metrics)
-
-    def advance(
-        state: OfflineState, data: Any, keys: Array, start: Array, steps: int
-    ) -> tuple[OfflineState, dict[str, Array]]:
-        agent, metrics = jax.vmap(one, (0, 0, 0, None, None))(state.agent, data, keys, start, steps)
+        agent, metrics = jax.lax.scan(body, state.agent, start + jnp.arange(steps))
+        metrics = jax.tree.map(jnp.mean, metrics)
         if problem.validate is None:
             return OfflineState(agent, agent, state.best_loss), metrics
-        loss = jax.vmap(problem.validate)(agent, data)
-        best = jax.vmap(select)(loss < state.best_loss, agent, state.best)
+        held_out = problem.validate(agent, data)
+        loss = held_out["val/loss"]
+        best = select(loss < state.best_loss, agent, state.best)
         best_loss = jnp.minimum(loss, state.best_loss)
-        return OfflineState(agent, best, best_loss), metrics | {"val/loss": loss}
+        return OfflineState(agent, best, best_loss), metrics | held_out
 
-    advance = jax.jit(advance, static_argnums=4)
-    agent = jax.jit(jax.vmap(lambda d, k: problem.create(d, fold(k, CREATE, 0))))(data, keys)
+    def advance(
+        state: OfflineState, data: Any, shared: Any, keys: Array, start: Array, steps: int
+    ) -> tuple[OfflineState, dict[str, Array]]:
+        def of_run(state: OfflineState, data: Any, key: PRNGKeyArray) -> tuple:
+            return one(state, data if shared is None else (shared, data), key, start, steps)
+
+        return over_runs(of_run)(state, data, keys)
+
+    def create(data: Any, shared: Any, keys: Array) -> Any:
+        def of_run(data: Any, key: PRNGKeyArray) -> Any:
+            return problem.create(data if shared is None else (shared, data), fold(key, CREATE, 0))
+
+        return over_runs(of_run)(data, keys)
+
+    advance = jax.jit(advance, static_argnums=5)
+    agent = jax.jit(create)(data, shared, keys)
     state = OfflineState(agent, agent, jnp.full(len(group.seeds), jnp.inf, jnp.float32))
     restored, step, generation = group.restore(jax.tree.map(lambda x: x[0], state))
     state = state if restored is None else restored
     tick(step)
     while step < config.steps:
         chunk = min(config.log_interval, config.steps - step)
-        state, metrics = advance(state, data, keys, step, chunk)
+        state, metrics = advance(state, data, shared, keys, step, chunk)
         values = {name: np.asarray(value) for name, value in metrics.items()}
         step += chunk
         group.freeze_non_finite(step, values)

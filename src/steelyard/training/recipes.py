@@ -110,6 +110,7 @@ class BCRun:
 
     def steps(self, rows: int) -> int:
         """Gradient steps for ``rows`` training rows: ``max(epochs · ceil(rows / batch), min)``."""
+        # Departs from the paper: plain cloning would give one demonstration a few steps an epoch.
         return max(self.epochs * -(-rows // self.agent.batch_size), self.min_steps)
 
 
@@ -141,7 +142,7 @@ def train_ipmd(
     group: RunGroup,
     datasets: Sequence[Dataset],
     tick: Ticker,
-    evaluator: Evaluator | None = None,
+    evaluate: Callable[[Any], dict[str, np.ndarray]] | None = None,
 ) -> IPMD:
     """Train a group of IPMD runs, each on its own demonstrations; returns the stacked learner.
 
@@ -184,7 +185,7 @@ def train_ipmd(
     demonstrations = put_on_device(datasets, run.emphasis, group.seeds)
     _report_emphasis(run.emphasis, demonstrations, group)
     make = environments(run.env, group.seeds, run.loop)
-    return train_off_policy(problem, run.loop, group, make, demonstrations, evaluator, tick).agent
+    return train_off_policy(problem, run.loop, group, make, demonstrations, evaluate, tick).agent
 
 
 def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], tick: Ticker) -> BC:
@@ -204,11 +205,11 @@ def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], ti
         batch, weights = data[0].draw(key, rows)
         return batch, weights if run.emphasis.through == "losses" else None
 
-    def validate(agent: BC, data: tuple[DemonstrationRows, DemonstrationRows]) -> Array:
+    def validate(agent: BC, data: tuple[DemonstrationRows, DemonstrationRows]) -> dict[str, Array]:
         held_out = data[1]
         losses = agent.losses(held_out.rows)
         valid = jnp.arange(losses.shape[0]) < held_out.count
-        return jnp.sum(jnp.where(valid, losses, 0.0)) / held_out.count
+        return {"val/loss": jnp.sum(jnp.where(valid, losses, 0.0)) / held_out.count}
 
     problem = OfflineProblem(create, draw, None if validation is None else validate)
     config = OfflineConfig(steps=steps, checkpoint_interval=run.checkpoint_interval)
@@ -232,9 +233,15 @@ def hold_out(
     A few held-out episodes choose worse than nobody does: with one of ten, Pendulum's score fell
     from 0.989 to 0.760 (six tuning seeds; docs/decisions). Below `LEAST_HELD_OUT` none is.
     """
-    if int(run.validation_share * len(data)) < LEAST_HELD_OUT:
+    if held_out_episodes(run, len(data)) == 0:
         return data, None
     return data.split(run.validation_share, seed)
+
+
+def held_out_episodes(run: BCRun, episodes: int) -> int:
+    """How many of so many episodes are held out."""
+    count = int(run.validation_share * episodes)
+    return count if count >= LEAST_HELD_OUT else 0
 
 
 def _report_emphasis(emphasis: EmphasisConfig, rows: DemonstrationRows, group: RunGroup) -> None:

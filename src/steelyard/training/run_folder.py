@@ -113,7 +113,7 @@ class RunFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def status(self) -> dict[str, Any]:
-        """State (``pending | running | done | diverged | failed``), frames, seconds and more."""
+        """``state`` (see docs/logging.md), ``step``, ``seconds`` and more."""
         return self.read("status.json") or {"state": "missing"}
 
     def set_status(self, state: str, **fields: Any) -> None:

@@ -13,7 +13,7 @@ from steelyard.studies.imitation.execute import execute
 from steelyard.studies.imitation.plan import plan_cells
 from steelyard.studies.imitation.report import study_records
 from steelyard.studies.imitation.rules import check
-from steelyard.studies.imitation.sources import shared_dataset
+from steelyard.studies.imitation.sources import pin, shared_dataset
 from steelyard.training.group import Ticker
 from steelyard.training.metrics import SinkOptions
 
@@ -35,6 +35,10 @@ class ImitationStudy:
     def check(self, config: ImitationConfig, store: Store) -> None:
         """Refuse bad input before any work starts."""
         check(config.resolved(), store)
+
+    def pin(self, config: ImitationConfig, store: Store) -> ImitationConfig:
+        """The config with the dataset that `latest` means now written out."""
+        return pin(config, store)
 
     def plan(self, config: ImitationConfig, store: Store) -> list[Cell]:
         """All cells, each after its parent."""

@@ -21,6 +21,7 @@ from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.hardware import hardware
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import Anchor, Expert
+from steelyard.studies.imitation.scores import with_scores
 from steelyard.studies.imitation.sources import (
     demonstrations_of,
     expert_data_folder,
@@ -108,10 +109,13 @@ def _train(
     else:
         datasets = [demonstrations_of(cell, config, store) for cell in cells]
         if isinstance(run, BCRun):
-            agents = train_bc(run, group, datasets, tick)
             name, amount = "bc_policy_seed{seed}", _bc_amount(run, datasets, group.seeds)
+            for folder in folders:
+                folder.set_status("running", total=amount["updates"])
+            agents = train_bc(run, group, datasets, tick)
         else:
-            agents = train_ipmd(run, group, datasets, tick, evaluator)
+            evaluate = with_scores(evaluator, cells, config, store)
+            agents = train_ipmd(run, group, datasets, tick, evaluate)
             name, amount = "ipmd_model", {"frames": run.loop.frames}
     returns = evaluator.returns(agents)
     for i in group.alive:

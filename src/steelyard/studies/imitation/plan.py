@@ -3,8 +3,10 @@
 import dataclasses
 from itertools import product
 
+from steelyard.envs.registry import env_spec
 from steelyard.studies.cells import Cell
 from steelyard.studies.imitation.config import ImitationConfig
+from steelyard.training.recipes import held_out_episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Learner:
     run: object
     eval_episodes: int
     dataset: str | None = None
+
+
+def anchor_cell(env: str, episodes: int, seed: int) -> Cell:
+    """The random policy's cell."""
+    return Cell("imitation", "random", seed, Anchor(env, episodes))
 
 
 def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
@@ -63,8 +70,7 @@ def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
     cells: list[Cell] = []
     experts: dict[int, Cell] = {}
     if config.arms:  # every score needs it, and it costs a second
-        anchor = Anchor(config.env, config.eval_episodes)
-        cells += cells_of("random", anchor, 1, {}, {})
+        cells += [anchor_cell(config.env, config.eval_episodes, seed) for seed in config.seeds]
     if dataset is None and ("expert" in config.arms or imitators):
         expert = Expert(config.sac, config.num_episodes, config.eval_episodes)
         made = cells_of("expert", expert, config.sac.loop.frames, {}, {})
@@ -72,7 +78,7 @@ def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
         cells += made
     learner = Learner(config.bc, config.eval_episodes, dataset)
     for point in axes if "bc" in config.arms else ():
-        cells += cells_of("bc", learner, config.bc.min_steps or 1, point, experts)
+        cells += cells_of("bc", learner, _clone_steps(config, point), point, experts)
     for arm, settings, points in (
         ("ipmd", config.ipmd, axes),
         ("ipmd_frozen_reward", frozen, axes[:1]),
@@ -85,3 +91,10 @@ def plan_cells(config: ImitationConfig, dataset: str | None) -> list[Cell]:
             "sac_same_budget", Learner(budget, config.eval_episodes), loop.frames, {}, {}
         )
     return cells
+
+
+def _clone_steps(config: ImitationConfig, point: dict[str, int | str]) -> int:
+    """Gradient steps of a clone; the most it can be where episodes may end early."""
+    count = int(point["demonstrations"])
+    episodes = count - held_out_episodes(config.bc, count)
+    return config.bc.steps(episodes * env_spec(config.env).max_episode_steps)

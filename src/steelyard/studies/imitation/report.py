@@ -9,12 +9,12 @@ import numpy as np
 from steelyard.envs.pendulum import pendulum_optimum_returns
 from steelyard.envs.registry import make_env
 from steelyard.envs.seeding import evaluation_seeds
-from steelyard.numerics import statistics
 from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import plan_cells
+from steelyard.studies.imitation.scores import Scale, make_scale
 from steelyard.studies.imitation.sources import shared_dataset
 from steelyard.training.metrics import read_rows
 
@@ -106,39 +106,14 @@ def study_records(
     returns = {(c.arm, c.seed): results[c.id].get("per_start_returns") for c in ended}
     if dataset is not None and dataset.rewards is not None:
         returns |= {("expert", seed): dataset.returns().tolist() for seed in config.seeds}
-    scales = {seed: _scale(returns, seed) for seed in config.seeds}
+    anchors = {s: [returns.get((arm, s)) for arm in ("random", "expert")] for s in config.seeds}
+    scales = {seed: make_scale(seed, *pair) for seed, pair in anchors.items()}
     optimum = optimal_return(config.env, config.eval_episodes)
     if config.env != ImitationConfig.env:
         preset = f"{preset}-{config.env}"
     common = {"study": "imitation", "preset": preset, "command": command}
     records = [_record(c, results[c.id], store, scales[c.seed], optimum, common) for c in ended]
     return records, _specification(config, dataset is not None)
-
-
-class Scale:
-    """The two anchors of a seed's score; none where one is missing or they lie too close."""
-
-    def __init__(self, random: list[float], expert: list[float]):
-        self._random = statistics.anchor(np.asarray(random, float))
-        self._expert = statistics.anchor(np.asarray(expert, float))
-        statistics.normalised_score(self._expert.mean, self._random, self._expert)
-
-    def __call__(self, value: float | None) -> float | None:
-        """Score of a return."""
-        if value is None:
-            return None
-        return statistics.normalised_score(value, self._random, self._expert)
-
-
-def _scale(returns: dict[tuple[str, int], Any], seed: int) -> Scale | str:
-    """A seed's scale, or why it has none."""
-    anchors = [returns.get((arm, seed)) for arm in ("random", "expert")]
-    if not all(anchors):
-        return f"seed {seed} has no score: its random policy or its expert has not been evaluated"
-    try:
-        return Scale(*anchors)  # pyright: ignore[reportArgumentType]
-    except ValueError as error:
-        return f"seed {seed} has no score: {error}"
 
 
 def _record(

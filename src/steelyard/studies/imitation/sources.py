@@ -1,5 +1,6 @@
 """Where the study's demonstrations come from: a cell's own expert, or a dataset that is shared."""
 
+import dataclasses
 from pathlib import Path
 
 from steelyard.data.demonstrations import Demonstrations
@@ -68,12 +69,23 @@ def find_dataset(path: Path) -> Path:
 
 def shared_dataset(config: ImitationConfig, store: Store) -> Demonstrations | None:
     """The dataset that all seeds share, or none where each has its own expert."""
-    if config.expert_data is None:
-        return None
-    latest = config.expert_data == "latest"
-    path = latest_expert_data(store, config.env) if latest else Path(config.expert_data)
-    path = find_dataset(path)
-    return Demonstrations.load(path, env_spec(config.env))
+    path = pin(config, store).expert_data
+    return (
+        None
+        if path is None
+        else Demonstrations.load(find_dataset(Path(path)), env_spec(config.env))
+    )
+
+
+def pin(config: ImitationConfig, store: Store) -> ImitationConfig:
+    """The config with the dataset that `latest` means now written out.
+
+    Raises:
+        DatasetNotFoundError: There is none.
+    """
+    if config.expert_data != "latest":
+        return config
+    return dataclasses.replace(config, expert_data=str(latest_expert_data(store, config.env)))
 
 
 def random_demonstrations(env: str, seed: int, count: int) -> Demonstrations:
