@@ -17,11 +17,15 @@ import numpy as np
 from steelyard.emphasis import (
     WEIGHTINGS,
     Balanced,
+    ChiSquare,
     Drop,
+    MeanTail,
     Proportional,
     Rank,
+    SmoothTail,
     Softmax,
     Tail,
+    Tilted,
     Uniform,
 )
 
@@ -55,6 +59,12 @@ EXAMPLES: dict[str, Callable[[], tuple[Example, ...]]] = {
     ),
     "balanced": lambda: (Example(Balanced(LABELS, 0.2, 1.5), (Balanced(LABELS, 1.0),)),),
     "drop": lambda: (Example(Drop(0.6), (Drop(0.0),)),),
+    "mean_tail": lambda: (Example(MeanTail(0.3, 0.4), (MeanTail(1.0, 0.4), MeanTail(0.3, 1.0))),),
+    "smooth_tail": lambda: (
+        Example(SmoothTail(0.3, 0.5), (SmoothTail(1.0, 0.5), SmoothTail(0.3, float("inf")))),
+    ),
+    "tilted": lambda: (Example(Tilted(1.5), (Tilted(0.0),)),),
+    "chi_square": lambda: (Example(ChiSquare(0.8), (ChiSquare(0.0),)),),
 }
 
 

@@ -7,6 +7,8 @@ draws batches from it or a reduction weights losses with it, and diagnostics say
 from steelyard.emphasis.checks import require_nonnegative
 from steelyard.emphasis.clusters import cluster_labels
 from steelyard.emphasis.diagnostics import RATIO_EDGES, diagnose
+from steelyard.emphasis.loss_emphasis import LossEmphasis, make_loss_emphasis
+from steelyard.emphasis.loss_records import LossEmphasisInfo, LossEmphasisState
 from steelyard.emphasis.measures import length_base, uniform_base
 from steelyard.emphasis.reductions import (
     REDUCTIONS,
@@ -33,6 +35,9 @@ from steelyard.emphasis.samplers import (
     tabulate,
 )
 from steelyard.emphasis.scores import SCORES, constant, episode_return, own_loss
+from steelyard.emphasis.tail_relatives import ChiSquare, MeanTail, SmoothTail, Tilted
+from steelyard.emphasis.tail_settings import require_alpha, require_min_k, small_tail_warning
+from steelyard.emphasis.weighting import Weighting
 from steelyard.emphasis.weightings import (
     WEIGHTINGS,
     Balanced,
@@ -42,7 +47,6 @@ from steelyard.emphasis.weightings import (
     Softmax,
     Tail,
     Uniform,
-    Weighting,
     make_weighting,
 )
 
@@ -54,20 +58,27 @@ __all__ = [
     "WEIGHTINGS",
     "Balanced",
     "CVaR",
+    "ChiSquare",
     "Drawn",
     "DrawnStarts",
     "Drop",
+    "LossEmphasis",
+    "LossEmphasisInfo",
+    "LossEmphasisState",
     "Mean",
+    "MeanTail",
     "Multinomial",
     "Proportional",
     "Rank",
     "Reduction",
     "Sampler",
     "SelfNormalisedMean",
+    "SmoothTail",
     "Softmax",
     "Systematic",
     "Table",
     "Tail",
+    "Tilted",
     "Uniform",
     "WeightedMean",
     "Weighting",
@@ -80,11 +91,15 @@ __all__ = [
     "draw_uniform",
     "episode_return",
     "length_base",
+    "make_loss_emphasis",
     "make_reduction",
     "make_sampler",
     "make_weighting",
     "own_loss",
+    "require_alpha",
+    "require_min_k",
     "require_nonnegative",
+    "small_tail_warning",
     "tabulate",
     "uniform_base",
 ]
