@@ -68,3 +68,14 @@ def test_q_values_see_observation_then_action_one_number_a_critic():
     observation, action = jnp.asarray([0.3, -1.0]), jnp.asarray([2.0])
     both = apply_ensemble(nets, jnp.asarray([0.3, -1.0, 2.0]))
     np.testing.assert_array_equal(q_values(nets, observation, action), both[:, 0])
+
+
+def test_layer_normalisation_makes_a_hidden_layer_blind_to_the_scale_of_its_input():
+    plain = MLP(3, 2, (16,), key=jax.random.key(0))
+    normed = MLP(3, 2, (16,), key=jax.random.key(0), layer_norm=True)
+    x = jnp.array([1.0, -2.0, 0.5])
+    assert jnp.allclose(normed(1e3 * x), normed(1e5 * x), atol=1e-5)
+    assert not jnp.allclose(plain(1e3 * x), plain(1e5 * x), rtol=0.5)
+    hidden = plain.activation((x @ plain.weights[0] - jnp.mean(x @ plain.weights[0])))
+    std = jnp.std(x @ plain.weights[0])
+    assert jnp.allclose(normed(x), hidden / std @ plain.weights[1], rtol=1e-3)

@@ -83,8 +83,11 @@ class IPMD(eqx.Module):
         actor_key, critic_key, reward_key = jax.random.split(jax.random.fold_in(key, 1), 3)
         observed, acted = spec.observation_size + absorbing, spec.action_size
         actor = TanhGaussian(observed, acted, config.hidden, actor_key)
+        normed = config.critic_layer_norm
         critics = make_ensemble(
-            lambda k: MLP(observed + acted, 1, config.hidden, key=k), 2, critic_key
+            lambda k: MLP(observed + acted, 1, config.hidden, key=k, layer_norm=normed),
+            2,
+            critic_key,
         )
         sizes = {"oa": observed + acted, "oao": 2 * observed + acted}
         reward_size = sizes.get(config.reward_input, observed)
@@ -341,9 +344,7 @@ class IPMD(eqx.Module):
         actor, actor_state = optimise(
             optax.adam(config.actor_lr), self.actor, grads, self.actor_state
         )
-        mirror = self.mirror_actor
-        if mirror is not None:
-            mirror = polyak_update(mirror, actor, config.tau)
+        mirror = self.mirror_actor and polyak_update(self.mirror_actor, actor, config.tau)
         target_entropy = -float(size) if config.target_entropy is None else config.target_entropy
 
         def alpha_loss(log_alpha: Array) -> tuple[Array, Array]:

@@ -35,6 +35,9 @@ class IPMDConfig:
     """Whether the temperature follows the target entropy."""
     target_entropy: float | None = None
     """Entropy (nats, of the normalised action) to hold; none means minus the action size."""
+    critic_layer_norm: bool = False
+    """Whether the critics normalise their hidden layers, which keeps values of actions that no row
+    shows from running away (Ball et al. 2023, arXiv:2302.02948)."""
     policy_delay: int = 1
     """Critic steps per actor step."""
     reward_num_cells: tuple[int, ...] = (64, 64)

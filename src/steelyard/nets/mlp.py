@@ -17,11 +17,15 @@ class MLP(eqx.Module):
     Attributes:
         weights: One matrix ``[in, out]`` per layer.
         biases: One vector ``[out]`` per layer.
+        scales: Factor of each layer normalisation, one vector per hidden layer; none without.
+        offsets: Summand of each layer normalisation; none without.
         activation: Elementwise function after every layer but the last.
     """
 
     weights: tuple[Float[Array, "_in _out"], ...]
     biases: tuple[Float[Array, " _out"], ...]
+    scales: tuple[Float[Array, " _out"], ...] | None
+    offsets: tuple[Float[Array, " _out"], ...] | None
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
@@ -33,6 +37,7 @@ class MLP(eqx.Module):
         key: PRNGKeyArray,
         activation: Callable[[Array], Array] = jax.nn.relu,
         last_scale: float = 1.0,
+        layer_norm: bool = False,
     ):
         """Draw the parameters.
 
@@ -44,6 +49,8 @@ class MLP(eqx.Module):
             activation: Elementwise non-linearity.
             last_scale: Factor on the last layer's initial weights; 0 gives a network that is
                 exactly zero at the start.
+            layer_norm: Normalise each hidden layer before its activation (Ba, Kiros, Hinton 2016,
+                arXiv:1607.06450).
         """
         sizes = (in_size, *hidden, out_size)
         keys = jax.random.split(key, len(sizes) - 1)
@@ -54,10 +61,15 @@ class MLP(eqx.Module):
         weights[-1] = weights[-1] * last_scale
         self.weights = tuple(weights)
         self.biases = tuple(jnp.zeros(o) for o in sizes[1:])
+        self.scales = tuple(jnp.ones(o) for o in hidden) if layer_norm else None
+        self.offsets = tuple(jnp.zeros(o) for o in hidden) if layer_norm else None
         self.activation = activation
 
     def __call__(self, x: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Apply the network to one item."""
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = self.activation(x @ weight + bias)
+        for i, (weight, bias) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+            x = x @ weight + bias
+            if self.scales is not None and self.offsets is not None:
+                x = self.scales[i] * jax.nn.standardize(x, epsilon=1e-6) + self.offsets[i]
+            x = self.activation(x)
         return x @ self.weights[-1] + self.biases[-1]

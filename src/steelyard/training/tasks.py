@@ -49,7 +49,7 @@ def _pendulum() -> TaskRuns:
 def _locomotion(env: str, action_size: int | None) -> TaskRuns:
     target = None if action_size is None else -action_size / 2
     sac = SACConfig(alpha_init=0.1, target_entropy=target, policy_delay=2)
-    ipmd = IPMDConfig(policy_delay=2)
+    ipmd = IPMDConfig(policy_delay=2, critic_layer_norm=True, alpha_init=0.03)
     sac_loop = OffPolicyConfig(
         frames=500_000,
         num_envs=16,
