@@ -35,6 +35,7 @@ class ToyStudy:
     summary = "walkers"
     config_type = ToyConfig
     presets: Mapping[str, str] = MappingProxyType({"only": "walkers"})
+    executor = "inline"
 
     def configure(self, preset: str, env: str | None = None) -> ToyConfig:
         return ToyConfig()
@@ -47,6 +48,9 @@ class ToyStudy:
         if config.wind != "of today":
             return config
         return dataclasses.replace(config, wind=(store.path.parent / "wind").read_text())
+
+    def prepare(self, config: ToyConfig, store: Store, make_progress: object) -> None:
+        pass
 
     def plan(self, config: ToyConfig, store: Store) -> list[Cell]:
         pairs = []

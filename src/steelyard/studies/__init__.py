@@ -4,7 +4,7 @@ import difflib
 import importlib
 from typing import Any
 
-STUDIES = {"imitation": "steelyard.studies.imitation"}
+STUDIES = {"imitation": "steelyard.studies.imitation", "car": "steelyard.studies.car"}
 """Module of each study; its ``STUDY`` is the study. Imported only when asked for."""
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -28,6 +28,8 @@ class Cell:
         axes: Values on the study's axes.
         parent: The cell whose outcome this one starts from.
         size: Steps of work, for progress.
+        pack: Which cells can train in one program, where configs may differ; none: those that
+            differ in seed and data only.
     """
 
     study: str
@@ -37,6 +39,7 @@ class Cell:
     axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     parent: "Cell | None" = None
     size: int = 1
+    pack: str | None = None
 
     @property
     def id(self) -> str:
@@ -56,7 +59,9 @@ class Cell:
 
     @property
     def program(self) -> str:
-        """Cells of equal program differ in seed and data only, so they can train together."""
+        """Cells of equal program can train together; see ``pack``."""
+        if self.pack is not None:
+            return self.pack
         parts = {"arm": self.arm, "axes": dict(self.axes), "config": self.config}
         return run_id(parts)
 
@@ -90,6 +95,7 @@ class Study(Protocol):
     summary: str
     config_type: type[Any]
     presets: Mapping[str, str]
+    executor: str
 
     def configure(self, preset: str, env: str | None = None) -> Any:
         """The config of a preset, for a task."""
@@ -101,6 +107,10 @@ class Study(Protocol):
 
     def pin(self, config: Any, store: Store) -> Any:
         """The config with what it leaves to the moment, such as `latest`, written out."""
+        ...
+
+    def prepare(self, config: Any, store: Store, make_progress: Callable[[str, int], Any]) -> None:
+        """Make what all runs read, once, before any of them starts."""
         ...
 
     def plan(self, config: Any, store: Store) -> list[Cell]:

@@ -24,8 +24,9 @@ class Options:
     """Folder of all runs."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    executor: str = "inline"
-    """`inline` runs groups one after the other, `process` several at a time."""
+    executor: str = "auto"
+    """`inline` runs groups one after the other, `process` several at a time; `auto` is what the
+    study prefers."""
     workers: int = 2
     """Processes of the `process` executor."""
     sinks: SinkOptions = SinkOptions()
@@ -102,7 +103,8 @@ def run_study(
         make_progress: ``(description, total) ->`` context manager that yields a ticker.
     """
     use_device(options.device)
-    executor = make_executor(options.executor, options.workers, options.runs, options.device)
+    wanted = study.executor if options.executor == "auto" else options.executor
+    executor = make_executor(wanted, options.workers, options.runs, options.device)
     store = Store(options.runs, study.name)
     folder = study_folder(store, preset, config)  # of what was asked, so that it is found again
     config = settle(study, config, preset, store)
@@ -111,6 +113,8 @@ def run_study(
     cells = study.plan(config, store)
     groups = groups_to_run(study, cells, store, options.seed_group)
     save(folder, saved)
+    if groups:
+        study.prepare(config, store, make_progress)
     finished = sum(store.is_done(cell) for cell in cells)
     print(
         f"{study.name} ({preset}): {len(cells)} runs, {finished} done, "

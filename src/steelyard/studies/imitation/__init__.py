@@ -27,6 +27,7 @@ class ImitationStudy:
     summary = "SAC expert; behaviour cloning against inverse RL (IPMD) on its demonstrations"
     config_type: type[Any] = ImitationConfig
     presets: Mapping[str, str] = PRESETS
+    executor = "inline"
 
     def configure(self, preset: str, env: str | None = None) -> ImitationConfig:
         """The config of a preset, for a task."""
@@ -39,6 +40,9 @@ class ImitationStudy:
     def pin(self, config: ImitationConfig, store: Store) -> ImitationConfig:
         """The config with the dataset that `latest` means now written out."""
         return pin(config, store)
+
+    def prepare(self, config: ImitationConfig, store: Store, make_progress: Any) -> None:
+        """Nothing: every seed makes its own demonstrations."""
 
     def plan(self, config: ImitationConfig, store: Store) -> list[Cell]:
         """All cells, each after its parent."""

@@ -1,0 +1,144 @@
+"""Runs groups of cells of the car study and writes what each of them measured."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from steelyard.agents.dynamics import Dynamics
+from steelyard.evaluation.model_rollout import Prediction, Recordings, naive, predict
+from steelyard.evaluation.motion_metrics import (
+    MotionErrors,
+    motion_metrics,
+    reference_metrics,
+)
+from steelyard.studies.car.config import CarConfig, SimulatedData
+from steelyard.studies.car.plan import Constant
+from steelyard.studies.car.sources import Fold, Source, real_source, simulated_source
+from steelyard.studies.cells import Cell, Store, open_folders
+from steelyard.studies.hardware import hardware
+from steelyard.training.dynamics import play, recordings_of, take_learner, train_dynamics
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.metrics import SinkOptions
+from steelyard.training.run_folder import RunFolder, write_json
+
+HORIZONS_S = {None: "", 1.0: "_1s", 2.0: "_2s"}
+"""Horizons of the scores, and what their names end in."""
+
+
+def source_of(data: SimulatedData | Fold, config: CarConfig, store: Store) -> Source:
+    """The trajectories that a cell's config names."""
+    if isinstance(data, Fold):
+        return real_source(config.real, data.fold)
+    return simulated_source(data, store)
+
+
+def execute(
+    cells: Sequence[Cell],
+    config: CarConfig,
+    store: Store,
+    tick: Ticker,
+    sinks: SinkOptions = SinkOptions(),
+) -> None:
+    """Run a group of cells to the end."""
+    folders = open_folders(cells, store)
+    settings = cells[0].config
+    source = source_of(settings.data, config, store)
+    if isinstance(settings, Constant):
+        recordings = rollouts_of(source, 0, source.rollout_steps)
+        for folder in folders:
+            errors = {n: MotionErrors.of(naive(r), r) for n, r in recordings.items()}
+            _finish(folder, errors, {})
+        tick(1)
+        return
+    members = settings.members
+    seeds = [
+        cell.seed if members == 1 else member_seed(cell.seed, m)
+        for cell in cells
+        for m in range(members)
+    ]
+    homes = (
+        folders
+        if members == 1
+        else [
+            RunFolder(folder.path / "members" / str(m))
+            for folder in folders
+            for m in range(members)
+        ]
+    )
+    group = RunGroup(seeds, homes, cells[0].arm, sinks)
+    runs = [cell.config.run for cell in cells for _ in range(members)]
+    try:
+        agents = train_dynamics(
+            runs, group, source.train, source.validation, tick, held_out_steps=source.rollout_steps
+        )
+    finally:
+        group.close()
+    for i, (cell, folder) in enumerate(zip(cells, folders, strict=True)):
+        own = range(i * members, (i + 1) * members)
+        if not set(own) <= set(group.alive):
+            continue
+        learners = [take_learner(agents, j) for j in own]
+        history = learners[0].config.model.history
+        errors = {
+            name: MotionErrors.of(averaged(learners, recordings), recordings)
+            for name, recordings in rollouts_of(source, history, source.rollout_steps).items()
+        }
+        more = {"seconds": group.seconds, "together": len(cells), "updates": cell.config.run.steps}
+        _finish(folder, errors, more)
+
+
+def member_seed(seed: int, member: int) -> int:
+    """Seed of one of the models that are averaged; no two runs of a study share one."""
+    return 1_000_000 * (seed + 1) + member
+
+
+def rollouts_of(source: Source, history: int, steps: int | None) -> dict[str, Recordings]:
+    """All rollouts that a model is scored on, by the name of the set."""
+    return {name: recordings_of(part, history, steps) for name, part in source.tests.items()}
+
+
+def averaged(learners: Sequence[Dynamics], recordings: Recordings) -> Prediction:
+    """Roll out one model, or the mean of several models' twists."""
+    if len(learners) == 1:
+        return play(learners[0], recordings)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *learners)
+    model = jax.tree_util.Partial(_mean_of, stacked)
+    return predict(model, recordings, learners[0].config.integrator)
+
+
+def _mean_of(stacked: Any, twist: jax.Array, command: jax.Array, dt: jax.Array) -> jax.Array:
+    every = jax.vmap(Dynamics.predict, (0, None, None, None))(stacked, twist, command, dt)
+    return jnp.mean(every, axis=0)
+
+
+def scores(errors: MotionErrors) -> dict[str, Any]:
+    """Numbers of one set of rollouts: ours in SI units, the reference's sum of squares."""
+    found: dict[str, Any] = {}
+    for horizon, suffix in HORIZONS_S.items():
+        metrics = motion_metrics(errors, horizon)
+        for name in ("ate_m", "fde_m", "rmse_vx", "rmse_vy", "rmse_w"):
+            values = np.asarray(metrics[name], float)
+            found[f"{name}{suffix}"] = values if name == "ate_m" else float(np.nanmean(values))
+    found["traj_state_mse"] = float(np.mean(reference_metrics(errors)["traj_state_mse"]))
+    found["diverged"] = int(np.sum(motion_metrics(errors)["diverged"]))
+    return found
+
+
+def _finish(folder: RunFolder, errors: dict[str, MotionErrors], more: dict[str, Any]) -> None:
+    """Write a run's result and that it is done."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    tests = {name: _plain(scores(e)) for name, e in errors.items()}
+    write_json(folder.path / "eval" / stamp / "scores.json", tests)
+    write_json(folder.path / "result.json", {**more, "hardware": hardware(), "tests": tests})
+    folder.set_status("done")
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: [float(f"{v:.5g}") for v in value] if isinstance(value, np.ndarray) else value
+        for name, value in found.items()
+    }
