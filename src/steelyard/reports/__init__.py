@@ -9,6 +9,7 @@ from steelyard.reports.spec import (
     Line,
     Metric,
     StudyReport,
+    TailComparison,
     dump_spec,
     load_spec,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Record",
     "StudyReport",
     "Summary",
+    "TailComparison",
     "dump_records",
     "dump_spec",
     "label",

@@ -1,15 +1,30 @@
 """The report as one HTML page that needs nothing else: no script, no request, no second file."""
 
-import base64
-import dataclasses
 import html
 import importlib.resources
 from collections.abc import Sequence
 
 from steelyard.numerics.statistics import LEAST_PAIRS_FOR_TEST
+from steelyard.reports.markup import (
+    Picture,
+    bullets,
+    definitions,
+    element,
+    figure,
+    section,
+    table,
+    wrap,
+)
 from steelyard.reports.model import Summary
 from steelyard.reports.records import Record, label
 from steelyard.reports.tables import arm_table, comparison_table, duration, provenance
+from steelyard.reports.tail_tables import (
+    WORST,
+    tail_arm_table,
+    tail_notes,
+    tail_sentences,
+    tail_table,
+)
 from steelyard.reports.words import (
     LEAST_SEEDS_FOR_CLAIM,
     caveats,
@@ -21,22 +36,24 @@ from steelyard.reports.words import (
 )
 
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_COLOURS = {"success": "better", "worse": "worse", "failing": "worse"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A figure of the page, drawn for light and for dark pages, and the same in words."""
-
-    light: bytes
-    dark: bytes
-    alt: str
-    caption: str
-
-
-def report_html(records: Sequence[Record], summary: Summary, pictures: Sequence[Picture]) -> str:
+def report_html(
+    records: Sequence[Record],
+    summary: Summary,
+    pictures: Sequence[Picture],
+    tail_pictures: Sequence[Picture] = (),
+) -> str:
     """Write the page: verdict, caveats, tables, figures, every run, how to repeat it, glossary.
 
     Every text is escaped. A content policy forbids the browser any request.
+
+    Args:
+        records: The runs.
+        summary: What follows from them.
+        pictures: The figures about metrics.
+        tail_pictures: The figures about errors per test item.
     """
     spec = summary.spec
     css = (
@@ -50,13 +67,14 @@ def report_html(records: Sequence[Record], summary: Summary, pictures: Sequence[
         element("p", f"Study {spec.study}, preset {summary.preset}, {seeds}.", "muted"),
         _verdict(summary),
         *(element("p", paragraph) for paragraph in spec.description),
-        _section("What to keep in mind", _list(caveats(summary), "caveats")),
-        _section("Results", _table("Means over seeds.", *arm_table(summary))),
-        _section("Comparisons", _comparisons(summary)),
-        _section("Figures", *(_figure(picture) for picture in pictures)),
-        _section("Every run", _runs(records, summary)),
-        _section("How to repeat it", _repeat(summary)),
-        _section("What the words mean", _definitions(_glossary(summary))),
+        section("What to keep in mind", bullets(caveats(summary), "caveats")),
+        *_tails(summary, tail_pictures),
+        section("Results", table("Means over seeds.", *arm_table(summary))),
+        section("Comparisons", _comparisons(summary)),
+        section("Figures", *(figure(picture) for picture in pictures)),
+        section("Every run", _runs(records, summary)),
+        section("How to repeat it", _repeat(summary)),
+        section("What the words mean", definitions(_glossary(summary))),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -67,29 +85,35 @@ def report_html(records: Sequence[Record], summary: Summary, pictures: Sequence[
     )
 
 
-def element(tag: str, text: str, style: str = "") -> str:
-    """Write an element that holds escaped text."""
-    return _wrap(tag, html.escape(text), style)
-
-
-def _wrap(tag: str, inner: str, style: str = "") -> str:
-    """Write an element around markup that is already safe."""
-    return f'<{tag} class="{style}">{inner}</{tag}>' if style else f"<{tag}>{inner}</{tag}>"
-
-
-def _section(title: str, *blocks: str) -> str:
-    """Write a section, or nothing where it would be empty."""
-    if not any(blocks):
-        return ""
-    return _wrap("section", element("h2", title) + "\n" + "\n".join(blocks))
-
-
 def _verdict(summary: Summary) -> str:
     """Write the headline box; its colour follows the verdict, and the words say it too."""
     statement, proof = headline(summary)
-    first = summary.primary_comparisons[:1]
-    style = f"verdict {judge(first[0])}" if first else "verdict"
-    return _wrap("div", element("strong", statement) + element("p", proof), style)
+    style = "verdict"
+    if summary.tails and summary.tails.rows:
+        style += f" {_COLOURS.get(summary.tails.rows[0].verdict.outcome, 'unclear')}"
+    elif summary.primary_comparisons:
+        style += f" {judge(summary.primary_comparisons[0])}"
+    return wrap("div", element("strong", statement) + element("p", proof), style)
+
+
+def _tails(summary: Summary, pictures: Sequence[Picture]) -> list[str]:
+    """Write verdicts, ratios and levels of the errors per item, how to read them, and figures."""
+    tails, spec = summary.tails, summary.spec
+    if tails is None or not tails.arms:
+        return []
+    caption = f"Ratios of the errors, tail being the {WORST} of the {spec.items}."
+    ratios = table(caption, *tail_table(tails)) if tails.rows else ""
+    levels = table(f"Errors over {spec.items}.", *tail_arm_table(summary))
+    return [
+        section(
+            f"Tails of the errors over {spec.items}",
+            bullets(tail_sentences(tails), "caveats"),
+            ratios,
+            levels,
+            bullets(tail_notes(summary), "caveats"),
+            *(figure(picture) for picture in pictures),
+        )
+    ]
 
 
 def _comparisons(summary: Summary) -> str:
@@ -97,36 +121,8 @@ def _comparisons(summary: Summary) -> str:
     if not summary.primary_comparisons:
         return ""
     sentences = [f"{claim(c)} {evidence(c)}" for c in summary.primary_comparisons]
-    table = _table(f"Differences in {summary.spec.primary.title}.", *comparison_table(summary))
-    return _list(sentences, "caveats") + "\n" + table
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table; the first cell of a row is its header, verdicts are coloured."""
-    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
-    lines = []
-    for row in rows:
-        first = f'<th scope="row">{html.escape(row[0])}</th>'
-        cells = (
-            element("td", cell, f"{cell}-cell" if cell in ("better", "worse") else "")
-            for cell in row[1:]
-        )
-        lines.append(_wrap("tr", first + "".join(cells)))
-    return (
-        f'<div class="scroll"><table>{element("caption", caption)}\n'
-        f"<thead><tr>{top}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
-    )
-
-
-def _figure(picture: Picture) -> str:
-    """Embed a figure; the browser picks the version for its colour scheme."""
-    light, dark = (base64.b64encode(data).decode() for data in (picture.light, picture.dark))
-    return (
-        "<figure><picture>"
-        f'<source media="(prefers-color-scheme: dark)" srcset="data:image/png;base64,{dark}">'
-        f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{light}">'
-        f"</picture>{element('figcaption', picture.caption)}</figure>"
-    )
+    differences = table(f"Differences in {summary.spec.primary.title}.", *comparison_table(summary))
+    return bullets(sentences, "caveats") + "\n" + differences
 
 
 def _runs(records: Sequence[Record], summary: Summary) -> str:
@@ -146,14 +142,14 @@ def _runs(records: Sequence[Record], summary: Summary) -> str:
         for record in sorted(records, key=lambda r: r.seed)
         if label(record, spec.primary_axes) == arm.label
     ]
-    table = _table("One row a run.", head, rows)
-    return _wrap("details", element("summary", f"All {len(rows)} runs, one row each") + table)
+    every = table("One row a run.", head, rows)
+    return wrap("details", element("summary", f"All {len(rows)} runs, one row each") + every)
 
 
 def _repeat(summary: Summary) -> str:
     """Write commands in full, then machine, seeds and versions."""
     commands = element("pre", "\n".join(summary.commands))
-    return commands + _definitions([p for p in provenance(summary) if p[0] != "Command"])
+    return commands + definitions([p for p in provenance(summary) if p[0] != "Command"])
 
 
 def _glossary(summary: Summary) -> list[tuple[str, str]]:
@@ -190,13 +186,3 @@ def _glossary(summary: Summary) -> list[tuple[str, str]]:
             "not the same as none. preliminary: too few seeds for a claim.",
         ),
     ]
-
-
-def _definitions(items: Sequence[tuple[str, str]]) -> str:
-    """Write a definition list."""
-    return _wrap("dl", "\n".join(element("dt", n) + element("dd", t) for n, t in items))
-
-
-def _list(items: Sequence[str], style: str) -> str:
-    """Write a bullet list, or nothing where it would be empty."""
-    return _wrap("ul", "\n".join(element("li", item) for item in items), style) if items else ""

@@ -1,8 +1,12 @@
 """What a report is made of: arms, comparisons and their estimates."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from jaxtyping import Bool, Float
+
+from steelyard.numerics.log_ratios import Ratio, TailVerdict
 from steelyard.numerics.statistics import Estimate
 from steelyard.reports.records import AxisValue
 from steelyard.reports.spec import Metric, StudyReport
@@ -78,6 +82,112 @@ class ComparisonSummary:
 
 
 @dataclasses.dataclass(frozen=True)
+class TailArm:
+    """The errors per test item of one arm at one set of axis values.
+
+    A run counts as failed if its status is ``"diverged"`` or some item of it has no finite error.
+    All numbers but ``failures`` are over the runs that did not fail.
+
+    Attributes:
+        arm: Summary of the arm.
+        seeds: Seeds with errors, in the order of the rows.
+        errors: In the unit of the items; infinite where an item diverged, and in all items of a
+            diverged run.
+        tails: Mean of the worst 20 % of the errors of each run; infinite where it failed in them.
+        failures: Rate of failed runs with Wilson's interval; ``n`` counts runs.
+        mean: Mean error, averaged over runs; None where every run failed.
+        tail: Mean of the worst 20 %, averaged over runs; None likewise.
+        median: Median error, averaged over runs.
+        p95: 95th percentile, averaged over runs.
+        p95_ci: Its 95 % order-statistic interval, whose ends are averaged over runs: it shows the
+            uncertainty due to the items alone. None where so few items allow none.
+        p95_note: Why there is no such interval; None where there is one.
+        worst: The largest error of any run.
+        spread: Largest over smallest mean error of a run; None below 2 runs.
+        log_sd: Standard deviation over runs of the logarithm of the mean error; None below 5 runs.
+    """
+
+    arm: ArmSummary
+    seeds: tuple[int, ...]
+    errors: Float[np.ndarray, "_seed _item"] = dataclasses.field(repr=False, compare=False)
+    tails: tuple[float, ...]
+    failures: Estimate
+    mean: Estimate | None = None
+    tail: Estimate | None = None
+    median: float | None = None
+    p95: float | None = None
+    p95_ci: tuple[float, float] | None = None
+    p95_note: str | None = None
+    worst: float | None = None
+    spread: float | None = None
+    log_sd: Estimate | None = None
+
+    @property
+    def finished(self) -> Bool[np.ndarray, " _seed"]:
+        """Which runs did not fail."""
+        return np.asarray(np.isfinite(self.errors).all(axis=1))
+
+    def rows(self, seeds: Sequence[int]) -> Float[np.ndarray, "_row _item"]:
+        """Return the errors of some of its seeds."""
+        return self.errors[[self.seeds.index(seed) for seed in seeds]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TailRow:
+    """Method over baseline at one set of axis values, in the errors per test item.
+
+    Attributes:
+        title: Name of the setting.
+        arm: The method.
+        baseline: What it is compared with.
+        declared: Whether it belongs to the family named before the study ran.
+        seeds: The seeds that both have.
+        kept: Those of them in which neither run failed.
+        failures: Failed runs of the method and of the baseline among ``seeds``.
+        tail: Ratio of the means of the worst 20 % over ``kept``; None where that is empty.
+        mean: Ratio of the mean errors, likewise.
+        p_holm: p-value of ``tail`` adjusted within the declared family; None outside of it.
+        spread: Ratio of the spreads over seeds, ``log_sd`` of both; None below 5 pairs.
+        verdict: What the ratios show.
+    """
+
+    title: str
+    arm: TailArm
+    baseline: TailArm
+    declared: bool
+    seeds: tuple[int, ...]
+    kept: tuple[int, ...]
+    failures: tuple[int, int]
+    tail: Ratio | None
+    mean: Ratio | None
+    p_holm: float | None
+    spread: Estimate | None
+    verdict: TailVerdict
+
+    @property
+    def primary(self) -> bool:
+        """Whether both arms are at their primary axis values."""
+        return not (self.arm.arm.suffix or self.baseline.arm.suffix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tails:
+    """All that a report shows about errors per test item.
+
+    Attributes:
+        rows: The comparisons, those at the primary axis values first.
+        arms: Every arm of a comparison, of the frontier and of its controls.
+        frontier: Arms in the order of their sharpness, at the primary axis values.
+        controls: Arms beside it, likewise.
+    """
+
+    rows: tuple[TailRow, ...]
+    arms: tuple[TailArm, ...]
+    frontier: tuple[TailArm, ...] = ()
+    controls: tuple[TailArm, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
     """All that tables, figures and pages show."""
 
@@ -92,6 +202,7 @@ class Summary:
     comparisons: tuple[ComparisonSummary, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    tails: Tails | None = None
 
     @property
     def primary_comparisons(self) -> tuple[ComparisonSummary, ...]:

@@ -26,7 +26,8 @@ class Record:
         seed: Seed of the whole pipeline; the same seed in two arms makes a pair.
         axes: Value on each axis that applies to the arm, e.g. ``{"demonstrations": 10}``.
         metrics: Final numbers; None (or NaN) where a number does not exist.
-        per_start_returns: Return from every evaluation start, in the fixed order of starts.
+        per_start_returns: Return from every evaluation start, in the fixed order of starts; in a
+            study that compares tails the error >= 0 of every test item, None where it diverged.
         curve: Evaluations during training: ``seconds``, ``frames`` where the arm has any, metrics.
         seconds: Wall time of the run.
         frames: Environment steps the run took; None for a learner without an environment.

@@ -8,13 +8,15 @@ from matplotlib.figure import Figure
 from steelyard.reports import figures, tables
 from steelyard.reports.curves import curves_figure
 from steelyard.reports.files import write_atomic
-from steelyard.reports.html import Picture, report_html
+from steelyard.reports.html import report_html
+from steelyard.reports.markup import Picture
 from steelyard.reports.model import Summary
 from steelyard.reports.records import Record, dump_records
 from steelyard.reports.spec import StudyReport, dump_spec
 from steelyard.reports.summary import summarise
+from steelyard.reports.tail_figures import tail_drawings
 from steelyard.reports.theme import DARK, LIGHT, Theme, png
-from steelyard.reports.words import headline, interval, number
+from steelyard.reports.words import difference_headline, headline, interval, number
 
 
 def write_report(records: Sequence[Record], spec: StudyReport, folder: Path) -> dict[str, Path]:
@@ -28,7 +30,9 @@ def write_report(records: Sequence[Record], spec: StudyReport, folder: Path) -> 
     Returns:
         Path by file name: ``summary.json``, ``results.txt``, ``results.json``, ``results.csv``,
         ``results.md``, ``comparison.png``, ``curves.png``, ``report.html`` and, for each axis with
-        several values, ``<axis>.png``.
+        several values, ``<axis>.png``. Where the spec compares tails, also ``slopes.png``,
+        ``exceedance_<axis value>.png``, ``quantile_ratio.png`` and, with a frontier,
+        ``frontier.png``.
 
     Raises:
         ValueError: If the records do not make one comparison (see ``records.validate``).
@@ -36,8 +40,11 @@ def write_report(records: Sequence[Record], spec: StudyReport, folder: Path) -> 
     summary = summarise(records, spec)
     contents: dict[str, str | bytes] = dict(texts(records, summary))
     pictures = draw(records, summary)
-    contents |= {name: picture.light for name, picture in pictures.items()}
-    contents["report.html"] = report_html(records, summary, list(pictures.values()))
+    of_tails = draw_tails(summary)
+    contents |= {name: picture.light for name, picture in (pictures | of_tails).items()}
+    contents["report.html"] = report_html(
+        records, summary, list(pictures.values()), list(of_tails.values())
+    )
     return {name: write_atomic(folder / name, content) for name, content in contents.items()}
 
 
@@ -63,13 +70,14 @@ def texts(records: Sequence[Record], summary: Summary) -> Mapping[str, str]:
 
 
 def draw(records: Sequence[Record], summary: Summary) -> dict[str, Picture]:
-    """Draw every figure of the report in both themes, by file name."""
+    """Draw every figure about metrics in both themes, by file name."""
     metric = summary.spec.primary
+    words = difference_headline if summary.primary_comparisons else headline
     pictures = {
         "comparison.png": _picture(
             lambda theme: figures.comparison_figure(summary, theme),
             f"Bar chart of {metric.title} for each arm. {_in_words(summary)}",
-            " ".join(headline(summary)),
+            " ".join(words(summary)),
         ),
         "curves.png": _picture(
             lambda theme: curves_figure(records, summary, theme),
@@ -86,6 +94,14 @@ def draw(records: Sequence[Record], summary: Summary) -> dict[str, Picture]:
             f"Points at the same value of {title} are moved apart a little to keep them readable.",
         )
     return pictures
+
+
+def draw_tails(summary: Summary) -> dict[str, Picture]:
+    """Draw every figure about errors per test item in both themes, by file name."""
+    return {
+        name: _picture(drawing.make, drawing.alt, drawing.caption)
+        for name, drawing in tail_drawings(summary).items()
+    }
 
 
 def _picture(make: Callable[[Theme], Figure], alt: str, caption: str) -> Picture:

@@ -10,6 +10,7 @@ from steelyard.reports.records import AxisValue, Number
 from steelyard.reports.schema import as_json, parse
 
 Role = Literal["method", "baseline", "control", "anchor"]
+_OF_TAILS = ("tails", "item", "item_heading", "frontier", "controls")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,27 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
+class TailComparison:
+    """A pair whose errors per test item are compared, their tail before all.
+
+    It needs records that hold an error >= 0 per item in ``Record.per_start_returns``, null where
+    the item diverged. It is done again at every axis value that both arms have.
+
+    Attributes:
+        arm: The method.
+        baseline: What it is compared with, over the same seeds and items.
+        title: Name of the setting; made from the titles of the arms if empty.
+        declared: Whether it was named before the study ran. Declared comparisons at the primary
+            axis values are the family whose p-values are adjusted; all others are exploratory.
+    """
+
+    arm: str
+    baseline: str
+    title: str = ""
+    declared: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Line:
     """A level of the primary metric that gives it meaning, e.g. 0 for random, 1 for the expert."""
 
@@ -81,6 +103,12 @@ class StudyReport:
         seeds: Expected seeds; if empty, every seed that any arm has.
         description: Paragraphs that say what was compared and how.
         limits: What the numbers do not show; printed in full.
+        tails: Pairs whose errors per test item are compared; the first makes the headline. Without
+            any, the fields below have no effect.
+        item: What a test item is, in the plural, e.g. ``"trajectories"``; ``"items"`` if empty.
+        item_heading: What its error is, with the unit, e.g. ``"Position error, m"``.
+        frontier: Arms in the order of their sharpness, the baseline first: mean against tail.
+        controls: Arms shown beside the frontier and the curves of exceedance.
     """
 
     study: str
@@ -96,6 +124,11 @@ class StudyReport:
     seeds: tuple[int, ...] = ()
     description: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    tails: tuple[TailComparison, ...] = ()
+    item: str = ""
+    item_heading: str = ""
+    frontier: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a spec that refers to metrics or arms it does not define."""
@@ -108,12 +141,19 @@ class StudyReport:
                 raise ValueError(
                     f"StudyReport.{field} must be one of {metrics}, got {getattr(self, field)!r}"
                 )
-        for comparison in self.comparisons:
-            for name in (comparison.arm, comparison.baseline):
+        named = {
+            "comparisons": [n for c in self.comparisons for n in (c.arm, c.baseline)],
+            "tails": [n for c in self.tails for n in (c.arm, c.baseline)],
+            "frontier": self.frontier,
+            "controls": self.controls,
+        }
+        for field, names in named.items():
+            for name in names:
                 if name not in arms:
-                    raise ValueError(
-                        f"StudyReport.comparisons must name arms of {arms}, got {name!r}"
-                    )
+                    raise ValueError(f"StudyReport.{field} must name arms of {arms}, got {name!r}")
+        pairs = [(c.arm, c.baseline) for c in self.tails]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError(f"StudyReport.tails must have distinct pairs, got {pairs}")
 
     def metric(self, name: str) -> Metric:
         """Return a metric by name."""
@@ -128,6 +168,16 @@ class StudyReport:
     def raw(self) -> Metric:
         """The metric in its own units."""
         return self.metric(self.raw_metric)
+
+    @property
+    def items(self) -> str:
+        """What the test items are, in the plural."""
+        return self.item or "items"
+
+    @property
+    def error(self) -> str:
+        """What the error of an item is, with its unit."""
+        return self.item_heading or "Error"
 
     def arm(self, name: str) -> Arm:
         """Return an arm by name; one that the spec does not list shows under its own name."""
@@ -144,5 +194,10 @@ def load_spec(path: Path) -> StudyReport:
 
 
 def dump_spec(spec: StudyReport, path: Path) -> Path:
-    """Write ``report_spec.json`` in one step and return its path."""
-    return write_atomic(path, json.dumps(as_json(spec), indent=2, ensure_ascii=False) + "\n")
+    """Write ``report_spec.json`` in one step and return its path.
+
+    Fields about tails are left out where they are empty, so that they are no matter to a study
+    without any.
+    """
+    content = {k: v for k, v in as_json(spec).items() if v or k not in _OF_TAILS}
+    return write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

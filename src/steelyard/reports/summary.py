@@ -1,6 +1,5 @@
 """Turns records into estimates: every arm at every axis value, and every comparison."""
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +17,8 @@ from steelyard.reports.records import (
     validate,
 )
 from steelyard.reports.spec import Metric, StudyReport
+from steelyard.reports.streams import named_rng
+from steelyard.reports.tails import summarise_tails
 
 
 def summarise(records: Sequence[Record], spec: StudyReport) -> Summary:
@@ -41,6 +42,7 @@ def summarise(records: Sequence[Record], spec: StudyReport) -> Summary:
         groups.setdefault(label(record, spec.primary_axes), []).append(record)
     arms = tuple(_summarise_arm(name, group, spec) for name, group in groups.items())
     pairs, unmatched = match_arms(arms, spec)
+    tails, without_tail = summarise_tails(groups, arms, spec)
     comparisons = [compare(a, b, metric) for metric in spec.metrics for a, b in pairs]
     seeds = spec.seeds or tuple(sorted({record.seed for record in records}))
     return Summary(
@@ -53,8 +55,13 @@ def summarise(records: Sequence[Record], spec: StudyReport) -> Summary:
         seconds=float(sum(record.seconds for record in records)),
         arms=arms,
         comparisons=tuple(c for c in comparisons if c is not None),
-        missing=(*list_missing(arms, spec, seeds), *unmatched),
+        missing=(
+            *list_missing(arms, spec, seeds),
+            *unmatched,
+            *(text for text in without_tail if text not in unmatched),
+        ),
         notes=_distinct(note for record in records for note in record.notes),
+        tails=tails,
     )
 
 
@@ -65,7 +72,7 @@ def compare(arm: ArmSummary, baseline: ArmSummary, metric: Metric) -> Comparison
         return None
     seeds, x_paired, y_paired = statistics.match_by_seed(x, y)
     x_all, y_all = np.array(list(x.values())), np.array(list(y.values()))
-    rng = _rng("difference", metric.name, arm.label, baseline.label)
+    rng = named_rng("difference", metric.name, arm.label, baseline.label)
     sign = 1.0 if metric.higher_is_better else -1.0
     p_value, least_p = None, 1.0
     if seeds:
@@ -127,12 +134,7 @@ def _estimate(
     """Bootstrap one statistic over seeds; None without values."""
     if not values:
         return None
-    return statistics.bootstrap(np.array(list(values.values())), _rng(*names), statistic)
-
-
-def _rng(*names: str) -> np.random.Generator:
-    """Make the generator of one quantity: fixed by its name, whatever else is in the report."""
-    return np.random.default_rng(zlib.crc32("/".join(names).encode()))
+    return statistics.bootstrap(np.array(list(values.values())), named_rng(*names), statistic)
 
 
 def _rank(record: Record, spec: StudyReport) -> tuple:

@@ -3,12 +3,19 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from steelyard.numerics.statistics import LEVEL, RESAMPLES, Estimate
 from steelyard.reports.model import ArmSummary, ComparisonSummary, Summary
 from steelyard.reports.records import Number, Record, label
 from steelyard.reports.schema import as_json
+from steelyard.reports.tail_tables import (
+    tail_arm_table,
+    tail_notes,
+    tail_sentences,
+    tail_table,
+    tails_json,
+)
 from steelyard.reports.words import (
     ABSENT,
     caveats,
@@ -20,6 +27,7 @@ from steelyard.reports.words import (
 )
 
 DIGITS = 6
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 
 def summary_json(summary: Summary) -> str:
@@ -32,6 +40,7 @@ def summary_json(summary: Summary) -> str:
         "hardware": "; ".join(summary.hardware),
         "arms": {arm.label: _estimates_json(arm.means) for arm in summary.arms},
         "comparisons": [_comparison_json(comparison) for comparison in summary.comparisons],
+        **({} if summary.tails is None else tails_json(summary.tails)),
         "iqm": {arm.label: _estimates_json(arm.iqms) for arm in summary.arms},
         "diverged": {arm.label: arm.diverged for arm in summary.arms if arm.diverged},
         "missing": summary.missing,
@@ -83,7 +92,8 @@ def results_text(summary: Summary) -> str:
     claim, proof = headline(summary)
     head, rows = arm_table(summary)
     title = f"{summary.spec.title} ({summary.spec.study}, preset {summary.preset})"
-    blocks = [f"{title}\n{'=' * len(title)}", f"{claim}\n{proof}", _aligned(head, rows)]
+    blocks = [f"{title}\n{'=' * len(title)}", f"{claim}\n{proof}"]
+    blocks += [*_tail_blocks(summary, _aligned), _aligned(head, rows)]
     if summary.primary_comparisons:
         blocks.append(_aligned(*comparison_table(summary)))
     blocks.append("\n".join(f"- {text}" for text in caveats(summary)))
@@ -94,7 +104,8 @@ def results_text(summary: Summary) -> str:
 def results_markdown(summary: Summary) -> str:
     """Write ``results.md``: the same tables for a page that renders Markdown."""
     claim, proof = headline(summary)
-    blocks = [f"**{claim}** {proof}", _markdown(*arm_table(summary))]
+    blocks = [f"**{claim}** {proof}", *_tail_blocks(summary, _markdown)]
+    blocks.append(_markdown(*arm_table(summary)))
     if summary.primary_comparisons:
         blocks.append(_markdown(*comparison_table(summary)))
     blocks.append("\n".join(f"- {text}" for text in caveats(summary)))
@@ -110,7 +121,8 @@ def arm_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     spec = summary.spec
     rest = [m for m in spec.metrics if m.name not in (spec.raw_metric, spec.primary_metric)]
     head = ["Method", spec.raw.heading, "Training", spec.primary.heading, "95 % interval", "IQM"]
-    head += [*(metric.heading for metric in rest), "Seeds", "Episodes"]
+    head += [*(metric.heading for metric in rest), "Seeds"]
+    head.append(f"{spec.items[:1].upper()}{spec.items[1:]}" if spec.tails else "Episodes")
     rows = []
     for arm in summary.arms:
         means, primary = arm.means, spec.primary
@@ -129,6 +141,18 @@ def comparison_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     head = ["Comparison", "Difference", "95 % interval", "Pairs", "Better in", "P(better)"]
     head += ["Test", "Verdict"]
     return head, [_comparison_row(c) for c in summary.primary_comparisons]
+
+
+def _tail_blocks(summary: Summary, table: Table) -> list[str]:
+    """Lay out what there is about tails: verdicts, ratios, arms, and how to read them."""
+    if summary.tails is None or not summary.tails.arms:
+        return []
+    blocks = [table(*tail_table(summary.tails))] if summary.tails.rows else []
+    sentences = tail_sentences(summary.tails)
+    if len(sentences) > 1:  # a single one is the headline
+        blocks.insert(0, "\n".join(f"- {text}" for text in sentences))
+    blocks.append(table(*tail_arm_table(summary)))
+    return [*blocks, "\n".join(f"- {text}" for text in tail_notes(summary))]
 
 
 def _comparison_row(comparison: ComparisonSummary) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from steelyard.numerics.statistics import LEAST_PAIRS_FOR_TEST, Estimate
-from steelyard.reports.model import ComparisonSummary, Summary
+from steelyard.reports.model import ComparisonSummary, Summary, TailRow
 
 LEAST_SEEDS_FOR_CLAIM = 5
 SIGNIFICANCE = 0.05
@@ -89,11 +89,39 @@ def significance(comparison: ComparisonSummary) -> str:
 
 
 def headline(summary: Summary) -> tuple[str, str]:
+    """Return claim and evidence of the first comparison of tails, else of the first difference."""
+    if summary.tails and summary.tails.rows:
+        first = summary.tails.rows[0]
+        return tail_claim(first), tail_evidence(first)
+    return difference_headline(summary)
+
+
+def difference_headline(summary: Summary) -> tuple[str, str]:
     """Return the claim and the evidence of the first comparison, or say that there is none."""
     if summary.primary_comparisons:
         first = summary.primary_comparisons[0]
         return claim(first), evidence(first)
     return "Nothing to compare yet.", "No comparison has a value on both sides."
+
+
+def tail_claim(row: TailRow) -> str:
+    """Write the verdict about tails as a short sentence, whatever it is."""
+    words = row.verdict.text.partition(": ")[0]
+    text = f"{row.title}: {words[:1].lower()}{words[1:]}"
+    return f"{text}." if row.declared else f"{text} (exploratory)."
+
+
+def tail_evidence(row: TailRow) -> str:
+    """Write the numbers behind the verdict about tails: ratios, intervals, seeds, test."""
+    numbers = row.verdict.text.partition(": ")[2].rstrip(".")
+    text = f"{numbers[:1].upper()}{numbers[1:]}"
+    if row.tail is None:
+        return f"{text}."
+    if row.tail.p_value is None:
+        least = f"{row.tail.least_p:.3g}"
+        return f"{text}; no test below {LEAST_PAIRS_FOR_TEST} pairs (p could not be below {least})."
+    adjusted = "" if row.p_holm is None else f", {row.p_holm:.2g} after Holm"
+    return f"{text}; sign-flip p = {row.tail.p_value:.2g}{adjusted}."
 
 
 def caveats(summary: Summary) -> list[str]:
@@ -121,7 +149,8 @@ def caveats(summary: Summary) -> list[str]:
             )
         )
     if len(summary.primary_comparisons) > 1:
-        texts.append("Intervals and tests are not corrected for the number of comparisons.")
+        which = f" of differences in {summary.spec.primary.title}" if summary.tails else ""
+        texts.append(f"Intervals and tests{which} are not corrected for the number of comparisons.")
     if summary.spec.primary_axes and any(arm.suffix for arm in summary.arms):
         axes = [f"{k.replace('_', ' ')} = {v}" for k, v in summary.spec.primary_axes.items()]
         texts.append(f"Where no axis value is given: {', '.join(axes)}.")
