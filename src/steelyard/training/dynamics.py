@@ -24,6 +24,7 @@ from steelyard.agents.dynamics import (
     fit_kinematic,
     make_plant,
 )
+from steelyard.data.dart import DartConfig
 from steelyard.data.trajectories import Trajectories, TrajectoryData
 from steelyard.emphasis.loss_emphasis import LossEmphasis
 from steelyard.emphasis.weightings import Tail
@@ -37,7 +38,20 @@ from steelyard.numerics.vehicle import DART, MUSHR
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.offline import OfflineConfig, OfflineProblem, Pack, train_offline
 
-VEHICLES = {"mushr": MUSHR, "dart": DART}
+STEERING_LOCK = DartConfig().steering_lock_rad
+VEHICLES = {
+    "mushr": MUSHR,
+    # The recordings' steering is scaled to rad by a nominal lock, the car's gain is per command.
+    "dart": dataclasses.replace(
+        DART,
+        kinematic=dataclasses.replace(
+            DART.kinematic, steering_gain=DART.kinematic.steering_gain / STEERING_LOCK
+        ),
+        single_track=dataclasses.replace(
+            DART.single_track, steering_gain=DART.single_track.steering_gain / STEERING_LOCK
+        ),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,17 +197,15 @@ def loss_emphasis(config: DynamicsConfig) -> LossEmphasis:
 
 def measure(train: Trajectories, run: DynamicsRun) -> tuple[Plant, Scales]:
     """Scales of the training data, and the plant that a model starts from, fitted to them."""
-    rows = np.concatenate(
-        [
-            np.arange(offset, offset + length - 1)
-            for offset, length in zip(train.offsets, train.lengths, strict=True)
-        ]
-    )
+    rows = train.step_rows()
     twist, following = train.twist[rows], train.twist[rows + 1]
-    command, dt = train.command[rows], train.dt[rows]
-    scales, vehicle = Scales.of(twist, following, command, dt), VEHICLES[run.vehicle]
+    scales = Scales.of(twist, following, train.command[rows], train.dt[rows])
+    vehicle = VEHICLES[run.vehicle]
     if train.command_kind == "velocity":
-        vehicle = fit_kinematic(vehicle, twist, following, command, dt)
+        horizon = run.agent.loss.rollout_mse.horizon
+        start = train.windows(horizon, horizon).start
+        windows = TrajectoryData.of(train).gather(jnp.asarray(start), horizon, 0)
+        vehicle = fit_kinematic(vehicle, windows)
     return make_plant(run.agent.model, vehicle, train.command_kind), scales
 
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from steelyard.agents.dynamics.config import DynamicsConfig
 from steelyard.agents.dynamics.losses import (
@@ -181,7 +181,7 @@ class Dynamics(eqx.Module):
         }
         return agent, UpdateInfo(metrics, {"loss": score, "weight": item_weights})
 
-    def losses(self, model: Model, window: Window, keys: PRNGKeyArray) -> ItemLosses:
+    def losses(self, model: Model, window: Window, keys: Key[Array, " batch"]) -> ItemLosses:
         """Losses of a batch of windows under a model."""
         return jax.vmap(item_losses, (None, 0, 0, None, None, None))(
             model, window, keys, self.settings, self.config, self.twist_std

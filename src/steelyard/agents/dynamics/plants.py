@@ -22,8 +22,9 @@ from steelyard.numerics.vehicle import (
     single_track_step,
     to_unconstrained,
 )
+from steelyard.types import Window
 
-MAX_FIT_ROWS = 5_000  # steps that a fit looks at, evenly spaced
+MAX_FIT_WINDOWS = 1_000
 
 
 class Plant(eqx.Module):
@@ -174,29 +175,26 @@ def make_plant(config: ModelConfig, vehicle: Vehicle, command_kind: CommandKind)
     return KinematicPlant(free=to_unconstrained(kinematic), command_kind=command_kind)
 
 
-def fit_kinematic(
-    vehicle: Vehicle,
-    twist: Float[np.ndarray, "step 3"],
-    next_twist: Float[np.ndarray, "step 3"],
-    command: Float[np.ndarray, "step 2"],
-    dt: Float[np.ndarray, " step"],
-) -> Vehicle:
-    """Fit wheelbase, arm, the velocity loop and its bound to single steps.
+def fit_kinematic(vehicle: Vehicle, windows: Window) -> Vehicle:
+    """Fit wheelbase, arm, the velocity loop and its bound to rollouts of a second or so.
 
-    Least squares with a robust loss (soft L1 above a tenth of a standard deviation), so that steps
-    on which the wheels slip, which no such car explains, do not bend the others. For cars with
-    velocity commands.
+    Least squares over all steps of all windows, with a robust loss (soft L1 above one standard
+    deviation of a twist), so that windows in which the wheels slip, which no such car explains, do
+    not bend the others. Rollouts and not single steps, because these say little about the lag. For
+    cars with velocity commands.
 
     Args:
         vehicle: What is known of the car; where the search starts.
-        twist: At the start of each step.
-        next_twist: At its end.
-        command: Velocity in m/s and steering.
-        dt: Length of each step, s.
+        windows: Recorded motion, without past commands; `MAX_FIT_WINDOWS` of them, evenly spaced,
+            are looked at.
+
+    Raises:
+        ValueError: The fit ends at a car that cannot be, such as one that steers the wrong way.
     """
-    chosen = np.linspace(0, len(dt) - 1, min(len(dt), MAX_FIT_ROWS)).astype(int)
-    rows = [jnp.asarray(x[chosen], jnp.float32) for x in (twist, next_twist, command, dt)]
-    std = jnp.maximum(jnp.std(rows[1], axis=0), 1e-6)
+    count = windows.dt.shape[0]
+    chosen = np.linspace(0, count - 1, min(count, MAX_FIT_WINDOWS)).astype(int)
+    windows = jax.tree.map(lambda x: x[chosen], windows)
+    std = jnp.maximum(jnp.std(windows.twist.reshape(-1, 3), axis=0), 1e-6)
     known = vehicle.kinematic
 
     def car(free: Float[Array, "4"]) -> KinematicParameters:
@@ -210,11 +208,16 @@ def fit_kinematic(
     def errors(free: Float[Array, "4"]) -> Float[Array, " residual"]:
         fitted = car(free)
 
-        def one(twist: Array, following: Array, command: Array, dt: Array) -> Array:
-            drive, steering = kinematic_controls(fitted, twist, command)
-            return (kinematic_step(fitted, twist, drive, steering, dt) - following) / std
+        def one(window: Window) -> Array:
+            def body(twist: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+                drive, steering = kinematic_controls(fitted, twist, step[0])
+                following = kinematic_step(fitted, twist, drive, steering, step[1])
+                return following, following
 
-        return jax.vmap(one)(*rows).reshape(-1)
+            _, twists = jax.lax.scan(body, window.twist[0], (window.command, window.dt))
+            return (twists - window.twist[1:]) / std
+
+        return jax.vmap(one)(windows).reshape(-1)
 
     slopes = jax.jit(jax.jacfwd(errors))
     start = [known.wheelbase, known.drive.tau_v, known.max_acceleration]
@@ -223,7 +226,13 @@ def fit_kinematic(
         np.array([*np.log(np.asarray(start, np.float64)), float(known.arm)]),
         jac=lambda x: np.asarray(slopes(jnp.asarray(x, jnp.float32)), np.float64),  # pyright: ignore[reportArgumentType]
         loss="soft_l1",
-        f_scale=0.1,
-        max_nfev=100,
+        f_scale=1.0,
+        max_nfev=50,
     )
+    fitted = np.exp(found.x[:3])
+    if not (np.isfinite(found.x).all() and 0.01 < fitted[0] < 10.0):
+        raise ValueError(
+            f"fitting the kinematic car ended at a wheelbase of {fitted[0]:.3g} m: does the "
+            "steering of the data have the other sign, or another unit than rad?"
+        )
     return dataclasses.replace(vehicle, kinematic=car(jnp.asarray(found.x, jnp.float32)))

@@ -63,9 +63,8 @@ class CarStudy:
         return plan_cells(config)
 
     def group_size(self, cells: Sequence[Cell]) -> int:
-        """Runs of one program, shared out to the cores."""
-        cores = min(os.cpu_count() or 1, 2)
-        return min(-(-len(cells) // cores), MOST_TOGETHER)
+        """Runs of one program, shared out to the cores, since each core takes one at a time."""
+        return min(-(-len(cells) // (os.cpu_count() or 1)), MOST_TOGETHER)
 
     def execute(
         self,

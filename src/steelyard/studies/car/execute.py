@@ -1,6 +1,5 @@
 """Runs groups of cells of the car study and writes what each of them measured."""
 
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +19,15 @@ from steelyard.studies.car.plan import Constant
 from steelyard.studies.car.sources import Fold, Source, real_source, simulated_source
 from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.hardware import hardware
-from steelyard.training.dynamics import play, recordings_of, take_learner, train_dynamics
+from steelyard.training.dynamics import recordings_of, take_learner, train_dynamics
+from steelyard.training.dynamics_files import keep_losses, write_run_files
+from steelyard.training.dynamics_scores import evaluate_model, evaluation_name
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import RunFolder, write_json
 
+PLOTS = 3
+"""Test rollouts that get a figure of their own; `steelyard evaluate RUN` draws all."""
 HORIZONS_S = {None: "", 1.0: "_1s", 2.0: "_2s"}
 """Horizons of the scores, and what their names end in."""
 
@@ -73,7 +76,12 @@ def execute(
     runs = [cell.config.run for cell in cells for _ in range(members)]
     try:
         agents = train_dynamics(
-            runs, group, source.train, source.validation, tick, held_out_steps=source.rollout_steps
+            runs,
+            group,
+            source.train,
+            source.validation,
+            keep_losses(homes, source.train.num_steps, runs[0].agent.batch_size, tick),
+            held_out_steps=source.rollout_steps,
         )
     finally:
         group.close()
@@ -82,13 +90,35 @@ def execute(
         if not set(own) <= set(group.alive):
             continue
         learners = [take_learner(agents, j) for j in own]
-        history = learners[0].config.model.history
-        errors = {
-            name: MotionErrors.of(averaged(learners, recordings), recordings)
-            for name, recordings in rollouts_of(source, history, source.rollout_steps).items()
-        }
+        for j, learner in zip(own, learners, strict=True):
+            write_run_files(homes[j].path, runs[j], learner, source.train)
+        errors = _judge(learners, source, folder)
         more = {"seconds": group.seconds, "together": len(cells), "updates": cell.config.run.steps}
         _finish(folder, errors, more)
+
+
+def _judge(
+    learners: Sequence[Dynamics], source: Source, folder: RunFolder
+) -> dict[str, MotionErrors]:
+    """Errors on every test set; a single model's are written with plots, under `eval/`."""
+    steps, stamp = source.rollout_steps, evaluation_name()
+    if len(learners) == 1:
+        return {
+            name: evaluate_model(
+                learners[0],
+                part,
+                folder.path,
+                name=f"{stamp}_{name.replace(' ', '_')}",
+                steps=steps,
+                figures=PLOTS,
+            )
+            for name, part in source.tests.items()
+        }
+    history = learners[0].config.model.history
+    return {
+        name: MotionErrors.of(averaged(learners, recordings), recordings)
+        for name, recordings in rollouts_of(source, history, steps).items()
+    }
 
 
 def member_seed(seed: int, member: int) -> int:
@@ -102,9 +132,7 @@ def rollouts_of(source: Source, history: int, steps: int | None) -> dict[str, Re
 
 
 def averaged(learners: Sequence[Dynamics], recordings: Recordings) -> Prediction:
-    """Roll out one model, or the mean of several models' twists."""
-    if len(learners) == 1:
-        return play(learners[0], recordings)
+    """Roll out the mean of several models' twists."""
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *learners)
     model = jax.tree_util.Partial(_mean_of, stacked)
     return predict(model, recordings, learners[0].config.integrator)
@@ -130,9 +158,7 @@ def scores(errors: MotionErrors) -> dict[str, Any]:
 
 def _finish(folder: RunFolder, errors: dict[str, MotionErrors], more: dict[str, Any]) -> None:
     """Write a run's result and that it is done."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
     tests = {name: _plain(scores(e)) for name, e in errors.items()}
-    write_json(folder.path / "eval" / stamp / "scores.json", tests)
     write_json(folder.path / "result.json", {**more, "hardware": hardware(), "tests": tests})
     folder.set_status("done")
 

@@ -58,7 +58,7 @@ def _real_cells(config: CarConfig) -> list[Cell]:
     cells = []
     names = (*real.arms, *(["naive"] if real.arms else []))
     for name in names:
-        for seed in range(real.folds):
+        for seed in range(min(real.folds, 4) if ARMS[name].alike else real.folds):
             settings = _settings(name, ARMS[name], learner, Fold(seed % 4, real.sha256))
             cells.append(_cell(name, seed, settings, {"data": "dart"}))
     return cells

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.numerics.tail_statistics import cvar
-from steelyard.reports import Arm, Comparison, Metric, Record, StudyReport
+from steelyard.reports import Arm, Comparison, Metric, Record, StudyReport, TailComparison
 from steelyard.studies.car.arms import ARMS, FRONTIER, pairs
 from steelyard.studies.car.config import CONTROLS, CarConfig
 from steelyard.studies.car.plan import plan_cells
@@ -158,12 +158,7 @@ def _specification(config: CarConfig, records: Sequence[Record]) -> StudyReport:
     controls = [("structured_cvar0p2", c) for c in CONTROLS if c in named]
     comparisons = [Comparison(a, b) for a, b in compared]
     comparisons += [Comparison(a, b) for a, b in controls if a in named]
-    several = any(len(records_of) for records_of in [config.seeds[1:]])
-    limits = [
-        "All runs share one set of test rollouts; the intervals are about new ones of its law."
-    ]
-    if not several:
-        limits.append("One seed: no interval over seeds.")
+    limits = ("All runs share one set of test rollouts; intervals draw rollouts as well as seeds.",)
     return StudyReport(
         study="car",
         title=f"Dynamics of a 1/10 car ({config.simulated.set}): CVaR against the mean",
@@ -184,7 +179,19 @@ def _specification(config: CarConfig, records: Sequence[Record]) -> StudyReport:
 def _tails(
     config: CarConfig, compared: Sequence[tuple[str, str]], controls: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    return {}
+    """The comparisons of tails, which give the verdict."""
+    tails = [TailComparison(a, b, title=ARMS[b].title) for a, b in compared]
+    tails += [
+        TailComparison(a, b, title=f"against {ARMS[b].title}", declared=False) for a, b in controls
+    ]
+    frontier = tuple(name for name in FRONTIER if name in config.arms)
+    return {
+        "tails": tuple(tails),
+        "item": "rollouts",
+        "item_heading": "Mean position error of a rollout, m",
+        "frontier": frontier if len(frontier) > 2 else (),
+        "controls": tuple(b for _, b in controls),
+    }
 
 
-__all__ = ["FRONTIER", "METRICS", "study_records"]
+__all__ = ["METRICS", "study_records"]

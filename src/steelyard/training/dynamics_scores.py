@@ -1,0 +1,132 @@
+"""Scores of a trained dynamics model on test trajectories: ``metrics.json`` and figures."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from steelyard.agents.dynamics import Dynamics
+from steelyard.data.trajectories import Trajectories, TrajectoryData
+from steelyard.evaluation.metrics_file import EvaluationInfo, metrics_json, write_metrics
+from steelyard.evaluation.model_rollout import (
+    Prediction,
+    Recordings,
+    floor,
+    naive,
+    timed,
+    whole_trajectories,
+)
+from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
+from steelyard.evaluation.motion_plots import draw_all, draw_trajectory, file_stem
+from steelyard.training.dynamics_files import MODEL_FILE
+
+MIN_SPEED = 0.1
+"""Pieces of recordings slower than this throughout are not scored, m/s."""
+
+
+def evaluate_model(
+    learner: Dynamics,
+    trajectories: Trajectories,
+    folder: Path,
+    *,
+    name: str | None = None,
+    steps: int | None = None,
+    requested: int | None = None,
+    random: bool = False,
+    seed: int | None = None,
+    figures: int | None = None,
+) -> MotionErrors:
+    """Roll a model out open-loop and write ``eval/<name>/``.
+
+    It holds ``metrics.json`` (see :mod:`steelyard.evaluation.metrics_file`), ``traj_<id>.png`` and
+    ``traj_all.png``.
+
+    Args:
+        learner: The model; its average is evaluated.
+        trajectories: What to predict.
+        folder: Of the run.
+        name: Of this evaluation; none takes the time.
+        steps: Length of the rollouts, cut from the trajectories one after the other and called
+            ``<trajectory>@<first state>``; none predicts every trajectory whole.
+        requested: How many trajectories were asked for; none: these.
+        random: Whether they were drawn at random from the test set.
+        seed: Seed of that draw.
+        figures: How many get a figure of their own, the first ones; none: all.
+
+    Returns:
+        Errors of every rollout, in the order of ``metrics.json``.
+
+    Raises:
+        ValueError: A trajectory is too short for the model's history.
+    """
+    name = name or evaluation_name()
+    recordings, ids = rollouts(trajectories, learner.config.model.history, steps)
+    integrator = learner.config.integrator
+    model = jax.tree_util.Partial(Dynamics.predict, learner)
+    prediction, speed = timed(model, recordings, integrator)
+    errors, least, constant = (
+        MotionErrors.of(p, recordings)
+        for p in (prediction, floor(recordings, integrator), naive(recordings, integrator))
+    )
+    info = EvaluationInfo(
+        experiment_dir=str(folder),
+        config_path=str(folder / "config.json"),
+        checkpoint_path=str(folder / MODEL_FILE),
+        device=next(iter(prediction.pose.devices())).platform,
+        eval_run_name=name,
+        num_eval_trajs_requested=requested or trajectories.num_trajectories,
+        random_select=random,
+        seed=seed,
+        selected_ids=trajectories.ids,
+    )
+    place = folder / "eval" / name
+    write_metrics(place / "metrics.json", metrics_json(info, ids, errors, least, constant, speed))
+    _draw(place, ids, prediction, recordings, errors, len(ids) if figures is None else figures)
+    return errors
+
+
+def evaluation_name() -> str:
+    """The present time, to the second, as the name of an evaluation."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+
+
+def rollouts(
+    trajectories: Trajectories, history: int, steps: int | None
+) -> tuple[Recordings, tuple[str, ...]]:
+    """What to predict, as one batch, and what its items are called.
+
+    Args:
+        trajectories: Recorded motion.
+        history: Past commands that the model reads.
+        steps: Length of the rollouts; none for whole trajectories.
+    """
+    if steps is None:
+        return whole_trajectories(trajectories, history), trajectories.ids
+    windows = trajectories.windows(steps, steps, history, MIN_SPEED)
+    data = TrajectoryData.of(trajectories).gather(jnp.asarray(windows.start), steps, history)
+    first = windows.start - trajectories.offsets[windows.trajectory]
+    ids = tuple(
+        f"{trajectories.ids[t]}@{row}" for t, row in zip(windows.trajectory, first, strict=True)
+    )
+    return Recordings.of_window(data), ids
+
+
+def _draw(
+    place: Path,
+    ids: Sequence[str],
+    prediction: Prediction,
+    recordings: Recordings,
+    errors: MotionErrors,
+    figures: int,
+) -> None:
+    pose, predicted = np.asarray(recordings.window.pose), np.asarray(prediction.pose)
+    shown = errors.valid & errors.alive
+    pairs = [(pose[i, errors.valid[i], :2], predicted[i, shown[i], :2]) for i in range(len(ids))]
+    mean_m = motion_metrics(errors)["ate_m"]
+    for (recorded, path), name, error in list(zip(pairs, ids, mean_m, strict=True))[:figures]:
+        draw_trajectory(place / f"traj_{file_stem(name)}.png", recorded, path, name, float(error))
+    headings = pose[:, 0, 2].tolist()
+    draw_all(place / "traj_all.png", [r for r, _ in pairs], [p for _, p in pairs], headings)
