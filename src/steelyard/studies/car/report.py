@@ -11,6 +11,7 @@ from steelyard.reports import Arm, Comparison, Metric, Record, StudyReport, Tail
 from steelyard.studies.car.arms import ARMS, FRONTIER, pairs
 from steelyard.studies.car.config import CONTROLS, CarConfig
 from steelyard.studies.car.plan import plan_cells
+from steelyard.studies.car.sources import HOLD_OUT
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
 from steelyard.training.metrics import read_rows
@@ -99,7 +100,8 @@ def _records(cell: Cell, store: Store, common: dict[str, Any]) -> list[Record]:
             seed=cell.seed,
             axes={"data": name},
             metrics=_metrics(found),
-            per_start_returns=tuple(found.get("ate_m", ())),
+            # The hold-out is another file for each seed: its rollouts are not those of other seeds.
+            per_start_returns=() if name == HOLD_OUT else tuple(found.get("ate_m", ())),
             curve=_curve(folder.metrics, together) if i == 0 else (),
             seconds=seconds if i == 0 else 0.0,
             frames=None,

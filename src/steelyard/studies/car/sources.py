@@ -16,7 +16,7 @@ from steelyard.envs.car.single_track import generate_single_track
 from steelyard.studies.car.config import RealData, SimulatedData
 from steelyard.studies.cells import Store
 
-DART_DT = 0.05
+HOLD_OUT = "dart hold-out"
 DART_ROLLOUT_STEPS = 40  # 2 s, the length of the published comparisons
 
 
@@ -121,4 +121,4 @@ def real_source(real: RealData, fold: int) -> Source:
         raise FileNotFoundError("the DART recordings are not there any more; see --real.dart-dir")
     train, validation, tests = dart_split(_dart(folder), fold).apply(_dart(folder))
     named = {f"dart {group}": part for group, part in tests.items()}
-    return Source(train, validation, {**named, "dart hold-out": validation}, DART_ROLLOUT_STEPS)
+    return Source(train, validation, {**named, HOLD_OUT: validation}, DART_ROLLOUT_STEPS)
