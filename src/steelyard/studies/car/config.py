@@ -17,9 +17,9 @@ PRESETS = {
     "smoke": "a car of known parameters, 2 seeds, tiny budgets: every output within a minute",
     "quick": "mean against CVaR, two model families, 10 seeds, peers, the real car: minutes",
     "matrix": "the reference's 24 runs, with 10 seeds for its seed sweep",
-    "full": "all configurations with 10 seeds, the frontier over alpha, controls, shifts, real car",
+    "full": "the 24 runs, the frontier over alpha, controls, peers, shifts, the real car; 10 seeds",
     "reference": "the reference's settings: dt 0.1, `next`, 256 windows, no warm-up, 50,000 steps",
-    "gpu": "`full` with 20,000 steps; needs a GPU to be worth it",
+    "gpu": "`full` with every arm on every seed and 20,000 steps; needs a GPU to be worth it",
 }
 
 QUICK = ("structured", "structured_cvar0p2", "direct", "direct_cvar0p2")
@@ -50,6 +50,11 @@ class SimulatedData:
     """Trajectories of each of them."""
     seed: int = 100
     """Of the sets; training, validation and test take this and the next two."""
+
+
+LARGE = SimulatedData(
+    train=400, test=500, shifts=("lowgrip", "fast", "reverse", "noisy"), shift_test=100
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +152,7 @@ def _matrix() -> CarConfig:
     return CarConfig(
         arms=MATRIX,
         sweep_all=False,
-        simulated=SimulatedData(train=400, test=500),
+        simulated=LARGE,
         real=RealData(arms=()),
         learner=learner,
     )
@@ -157,11 +162,10 @@ def _full() -> CarConfig:
     arms = (*FRONTIER, "direct", "direct_cvar0p2", *MATRIX, *CONTROLS, *PEERS)
     return CarConfig(
         arms=arms,
-        simulated=SimulatedData(
-            train=400, test=500, shifts=("lowgrip", "fast", "reverse", "noisy")
-        ),
+        sweep_all=False,
+        simulated=LARGE,
         real=RealData((*RealData().arms, "ensemble"), folds=8, steps=3_000),
-        learner=_learner(3_000, 64, 4, 250),
+        learner=_matrix().learner,
     )
 
 
@@ -181,7 +185,7 @@ def _reference() -> CarConfig:
 def _gpu() -> CarConfig:
     full = _full()
     learner = dataclasses.replace(full.learner, steps=20_000, eval_every=500)
-    return dataclasses.replace(full, learner=learner)
+    return dataclasses.replace(full, learner=learner, sweep_all=True)
 
 
 _PRESETS = {

@@ -51,9 +51,9 @@ def execute(
     settings = cells[0].config
     source = source_of(settings.data, config, store)
     if isinstance(settings, Constant):
-        recordings = rollouts_of(source, 0, source.rollout_steps)
+        tests = {n: recordings_of(t, 0, source.rollout_steps) for n, t in source.tests.items()}
         for folder in folders:
-            errors = {n: MotionErrors.of(naive(r), r) for n, r in recordings.items()}
+            errors = {n: MotionErrors.of(naive(r), r) for n, r in tests.items()}
             _finish(folder, errors, {})
         tick(1)
         return
@@ -100,35 +100,25 @@ def execute(
 def _judge(
     learners: Sequence[Dynamics], source: Source, folder: RunFolder
 ) -> dict[str, MotionErrors]:
-    """Errors on every test set; a single model's are written with plots, under `eval/`."""
-    steps, stamp = source.rollout_steps, evaluation_name()
-    if len(learners) == 1:
-        return {
-            name: evaluate_model(
-                learners[0],
-                part,
-                folder.path,
-                name=f"{stamp}_{name.replace(' ', '_')}",
-                steps=steps,
-                figures=PLOTS,
-            )
-            for name, part in source.tests.items()
-        }
+    """Errors on every test set; a single model's on the study's own are written with plots."""
+    steps, stamp = source.rollout_steps, evaluation_name(folder.path)
     history = learners[0].config.model.history
-    return {
-        name: MotionErrors.of(averaged(learners, recordings), recordings)
-        for name, recordings in rollouts_of(source, history, steps).items()
-    }
+    errors = {}
+    for i, (name, part) in enumerate(source.tests.items()):
+        if len(learners) == 1 and (i == 0 or steps is not None):
+            place = f"{stamp}_{name.replace(' ', '_')}"
+            errors[name] = evaluate_model(
+                learners[0], part, folder.path, name=place, steps=steps, figures=PLOTS
+            )
+        else:
+            recordings = recordings_of(part, history, steps)
+            errors[name] = MotionErrors.of(averaged(learners, recordings), recordings)
+    return errors
 
 
 def member_seed(seed: int, member: int) -> int:
     """Seed of one of the models that are averaged; no two runs of a study share one."""
     return 1_000_000 * (seed + 1) + member
-
-
-def rollouts_of(source: Source, history: int, steps: int | None) -> dict[str, Recordings]:
-    """All rollouts that a model is scored on, by the name of the set."""
-    return {name: recordings_of(part, history, steps) for name, part in source.tests.items()}
 
 
 def averaged(learners: Sequence[Dynamics], recordings: Recordings) -> Prediction:
