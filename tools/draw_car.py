@@ -20,6 +20,7 @@ from steelyard.envs.car.scene import MUSHR, STEER_LIMIT, CarParameters
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "figures" / "car.svg"
 INK, MUTED, BODY, TYRE, ACCENT = "#1d2430", "#5d6675", "#dbe7f2", "#4a5260", "#d55e00"
 STEERING = 0.3
+TITLE = "The 1/10 car of car-mujoco, with its dimensions"
 
 
 def drawing(car: CarParameters) -> str:
@@ -33,7 +34,30 @@ def drawing(car: CarParameters) -> str:
         figure.subplots_adjust(left=0.005, right=0.995, top=0.93, bottom=0.01, wspace=0.02)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    root = next(i for i, line in enumerate(lines) if line.startswith("<svg"))
+    lines[root] = lines[root].replace("<svg", '<svg role="img" aria-labelledby="t d"', 1)
+    lines[root + 1 : root + 1] = [
+        f' <title id="t">{TITLE}</title>',
+        f' <desc id="d">{in_words(car)}</desc>',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def in_words(car: CarParameters) -> str:
+    """The picture in words, for those who do not see it."""
+    mass = car.base_mass + car.camera_mass + car.lidar_mass + car.steering_mass
+    return (
+        "Seen from above: four wheels, the front ones turned to the left, the left one further. "
+        "The tracked point lies between the axles on the centre line, "
+        f"{1e3 * car.rear_axle:.0f} mm ahead of the rear and {1e3 * car.front_axle:.1f} mm behind "
+        f"the front axle (wheelbase {1e3 * (car.front_axle + car.rear_axle):.1f} mm, track "
+        f"{1e3 * car.track:.0f} mm). From it, vx points forward, vy to the left, and the yaw rate "
+        f"turns to the left. Steering is within {STEER_LIMIT} rad to either side. Seen from the "
+        f"side: wheels of {1e3 * car.wheel_radius:.1f} mm radius and {car.wheel_mass} kg each, a "
+        f"base of {car.base_mass} kg, a camera of {car.camera_mass:.3f} kg and a lidar of "
+        f"{car.lidar_mass:.3f} kg on it, {mass + 4 * car.wheel_mass:.2f} kg in all."
+    )
 
 
 def _from_above(axes: Axes, car: CarParameters) -> None:

@@ -1,7 +1,8 @@
 """Fill the generated tables of README and docs from ``results/``; ``--check`` only compares.
 
 A block starts with ``<!-- results:STUDY/PRESET -->`` and ends with ``<!-- /results -->``; what lies
-between is made from that folder's ``raw.jsonl`` and is not written by hand.
+between is made from that folder's ``raw.jsonl`` and is not written by hand. A block without such a
+file is left as it is.
 """
 
 import re
@@ -15,11 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"<!-- results:(?P<place>[\w/.-]+) -->\n.*?<!-- /results -->", re.DOTALL)
 
 
-def filled(text: str) -> str:
-    """The text with every block made anew."""
+def filled(text: str, results: Path = ROOT / "results") -> str:
+    """The text with every block made anew whose results are there."""
 
     def block(match: re.Match) -> str:
-        folder = ROOT / "results" / match["place"]
+        folder = results / match["place"]
+        if not (folder / "raw.jsonl").exists():
+            return match[0]
         summary = summarise(
             load_records(folder / "raw.jsonl"), load_spec(folder / "report_spec.json")
         )

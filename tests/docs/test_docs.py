@@ -1,6 +1,8 @@
 """The documentation agrees with the code: links, names, metrics, flags, commands, recipes."""
 
+import dataclasses
 import importlib
+import importlib.util
 import pkgutil
 import re
 import shlex
@@ -15,12 +17,32 @@ import pytest
 
 from steelyard import agents
 from steelyard.agents.bc import BC, BCConfig
+from steelyard.agents.dynamics import (
+    Dynamics,
+    DynamicsBatch,
+    DynamicsConfig,
+    ModelConfig,
+    Scales,
+    make_plant,
+)
 from steelyard.agents.ipmd import IPMD, IPMDConfig
 from steelyard.agents.sac import SAC, SACConfig
 from steelyard.cli import main
 from steelyard.data.formats import load_with_report
 from steelyard.data.normalisation import Normaliser
-from steelyard.types import EnvSpec, ImitationBatch, RewardFreeTransition, Transition
+from steelyard.emphasis import WEIGHTINGS
+from steelyard.evaluation.metrics_file import EvaluationInfo, metrics_json
+from steelyard.evaluation.model_rollout import Recordings, Speed
+from steelyard.evaluation.motion_metrics import HORIZONS_S, MotionErrors, horizon_name
+from steelyard.numerics.vehicle import MUSHR
+from steelyard.studies.car.arms import ARMS, MATRIX
+from steelyard.studies.car.config import PRESETS, configure
+from steelyard.studies.car.plan import plan_cells
+from steelyard.studies.car.report import METRICS
+from steelyard.training.dynamics import loss_emphasis, validation
+from steelyard.training.dynamics_files import LOSS_COLUMNS
+from steelyard.training.reference_car import KEYS
+from steelyard.types import EnvSpec, ImitationBatch, RewardFreeTransition, Transition, Window
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -54,6 +76,20 @@ REFERENCE_METRICS = [
     *("estimated_reward_mean", "estimated_reward_std", "expert_reward_mean", "expert_reward_std"),
     *("episode/return", "train/reward", "train/loss", "train/epoch", "train/final_loss"),
     *("eval/reward_mean", "eval/reward_std", "eval/performance_vs_expert"),
+]
+
+# The car experiments: what their documentation names besides the keys of their configs.
+CAR_FILES = [
+    *("config.json", "best.pt", "standardizers.json", "losses.csv", "metrics.json", "traj_*.png"),
+    *("eval_runs/<timestamp>", "experiments-v2.yaml", "configs/experiments-v1/"),
+    *("configs/experiments-v2/", "scripts/train.py", "mushr_mujoco_sysid/config_utils.py"),
+    *("loss_train.png", "loss_val.png", "loss_eval_vel.png", "loss_eval_pos.png"),
+]
+CAR_METRICS = ["rollout_mean", "rollout_cvar", "k_used", "alpha", "avg_traj_state_mse"]
+CAR_COMMANDS = [
+    *("tmuxp load experiments-v2.yaml", "tmux attach-session -t mushr_exp_v2", "Ctrl+b w"),
+    *("Ctrl+b 0-7", "Ctrl+b d", "nvidia-smi -l 1", "losses.csv", "CUDA_VISIBLE_DEVICES=0"),
+    *("scripts/train.py --config", "scripts/eval.py --exp-dir", "exp2_seed0_cvar0p2.json"),
 ]
 
 
@@ -208,21 +244,35 @@ LEARNERS = {
 }
 
 
-def modules_of_learners() -> set[str]:
-    """Modules of ``steelyard.agents`` that define a class which is created, updated and acts."""
+PAGE_OF = {"dynamics": "car-dynamics"}
+"""Learners whose page is called otherwise."""
+OF_NO_LEARNER = {"cvar": "steelyard.emphasis.loss_emphasis"}
+"""Pages about what any learner can use, and its module."""
+STUDY_OF = {"bc": "imitation", "ipmd": "imitation", "sac": "imitation", "car-dynamics": "car",
+            "cvar": "car"}  # fmt: skip
+
+
+def modules_of_learners(use: tuple[str, ...] = ("act",)) -> set[str]:
+    """Modules of ``steelyard.agents`` that define a class which is created, updated and used."""
     found = set()
     for name in (module.name for module in pkgutil.iter_modules(agents.__path__)):
         module = importlib.import_module(f"steelyard.agents.{name}")
         classes = [x for x in vars(module).values() if isinstance(x, type)]
-        own = [x for x in classes if x.__module__ == module.__name__]
-        if any(all(hasattr(x, part) for part in ("create", "update", "act")) for x in own):
+        own = [x for x in classes if x.__module__.startswith(module.__name__)]
+        able = [x for x in own if hasattr(x, "create") and hasattr(x, "update")]
+        if any(hasattr(x, part) for x in able for part in use):
             found.add(name)
     return found
 
 
 def test_every_learner_has_a_page_and_an_example_here():
-    assert modules_of_learners() == {page.stem for page in (DOCS / "methods").glob("*.md")}
+    every = modules_of_learners(("act", "predict"))
+    pages = {page.stem for page in (DOCS / "methods").glob("*.md")}
+    assert {PAGE_OF.get(name, name) for name in every} == pages - set(OF_NO_LEARNER)
+    assert set(OF_NO_LEARNER) <= pages
+    assert all(resolves(module) for module in OF_NO_LEARNER.values())
     assert modules_of_learners() == set(LEARNERS)
+    assert every - modules_of_learners() == {"dynamics"}
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -245,13 +295,115 @@ def test_what_departs_from_the_paper_is_marked_where_it_is_done(name):
     assert source.count("# Departs from the paper: ") >= 3
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", sorted(STUDY_OF))
 def test_a_methods_page_has_every_section(name):
     page = DOCS / "methods" / f"{name}.md"
     for heading in ("Equations", "Departures", "Settings", "Metrics", "Claims to test", "Results"):
         assert section(page, heading).strip(), heading
     blocks = re.findall(r"<!-- (.*?) -->", section(page, "Results"))
-    assert blocks == ["results:imitation/quick", "/results"]
+    assert blocks == [f"results:{STUDY_OF[name]}/quick", "/results"]
+
+
+def test_every_methods_page_belongs_to_a_study():
+    assert {page.stem for page in (DOCS / "methods").glob("*.md")} == set(STUDY_OF)
+
+
+def dynamics_metrics() -> dict[str, jax.Array]:
+    config = DynamicsConfig(groups=ROWS, windows_per_group=1)
+    key, horizon = jax.random.key(0), config.loss.rollout_mse.horizon
+    plant = make_plant(ModelConfig(), MUSHR, "velocity")
+    sizes = Scales(*(jnp.ones(count) for count in (3, 3, 2, 2, 3)))
+    states, commands = jnp.zeros((ROWS, horizon + 1, 3)), jnp.zeros((ROWS, horizon, 2))
+    window = Window(states, states, commands, jnp.full((ROWS, horizon), 0.1))
+    batch = DynamicsBatch(window, jnp.arange(ROWS), jnp.arange(ROWS))
+
+    def learn_once(batch, key):
+        agent = Dynamics.create(key, config, plant, sizes, loss_emphasis(config), None, ROWS, 1)
+        agent, info = agent.update(batch, key)
+        return info.metrics | validation(agent, Recordings.of_window(batch.window))
+
+    return eqx.filter_eval_shape(learn_once, batch, key)
+
+
+def keys_of(value) -> set[str]:
+    """All keys at any depth."""
+    if isinstance(value, dict):
+        return set(value) | {key for part in value.values() for key in keys_of(part)}
+    return {key for part in value for key in keys_of(part)} if isinstance(value, list) else set()
+
+
+def keys_of_metrics_json() -> set[str]:
+    states = 101
+    still = MotionErrors(
+        error=np.zeros((1, states, 6)),
+        valid=np.ones((1, states), bool),
+        alive=np.ones((1, states), bool),
+        elapsed_s=np.linspace(0.0, 10.0, states)[None],
+        path_m=np.linspace(0.0, 10.0, states)[None],
+    )
+    info = EvaluationInfo("run", "config.json", "best", "cpu", "now", 1, False, None, ("a",))
+    content = metrics_json(info, ("a",), still, still, still, Speed(states - 1, 1.0))
+    return keys_of(content) - {horizon_name(h) for h in (None, *HORIZONS_S)}
+
+
+def test_every_key_that_a_dynamics_run_writes_is_in_its_glossary():
+    table = section(DOCS / "methods" / "car-dynamics.md", "Metrics").splitlines()
+    cells = [line.split("|")[1:3] for line in table if line.startswith("| `")]
+    explained = {key for first, _ in cells for key in re.findall(r"`([^`]+)`", first)}
+    in_rows = {key for cell in cells for text in cell for key in re.findall(r"`([^`]+)`", text)}
+    logged = {*dynamics_metrics(), "seconds", *LOSS_COLUMNS}
+    written = logged | keys_of_metrics_json() | {metric.name for metric in METRICS}
+    assert len(written) > 80
+    assert written - in_rows == set()
+    assert explained - written == set(), "the glossary explains what is not written"
+
+
+def test_presets_of_the_car_study_are_as_large_as_documented():
+    table = section(DOCS / "methods" / "car-dynamics.md", "The study").splitlines()
+    cells = {line.split("`")[1]: line for line in table if line.startswith("| `")}
+    assert set(cells) == set(PRESETS)
+    for preset, line in cells.items():
+        config = configure(preset)
+        # As where the recordings are: their content is no matter for the number of runs.
+        config = dataclasses.replace(config, real=dataclasses.replace(config.real, sha256="0"))
+        runs, steps = len(plan_cells(config)), config.learner.steps
+        assert f"| {runs}, of {steps:,} steps |" in line, preset
+        if "as `" not in line.split("|")[2]:
+            data = config.simulated
+            assert f"{data.train} + {data.validation} + {data.test}" in line, preset
+        if "DART" in line:
+            assert f"{config.real.folds} folds of {config.real.steps:,} steps" in line, preset
+
+
+def test_every_test_that_is_named_exists():
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^def (test_\w+)\(", tests, flags=re.M))
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`(test_\w+)`", page.read_text("utf-8"))
+    }
+    assert len(named) > 15
+    assert [(page, name) for page, name in sorted(named) if name not in defined] == []
+
+
+def test_every_weighting_has_a_row():
+    table = section(DOCS / "emphasis.md", "Weightings").splitlines()
+    assert {line.split("`")[1] for line in table if line.startswith("| `")} == set(WEIGHTINGS)
+
+
+def test_a_block_without_results_is_left_as_it_is(tmp_path):
+    spec = importlib.util.spec_from_file_location("fill_docs", ROOT / "tools" / "fill_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    fill_docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill_docs)
+    block = "<!-- results:car/quick -->\nold\n<!-- /results -->"
+    assert fill_docs.BLOCK.fullmatch(block)
+    assert fill_docs.filled(block, tmp_path) == block
+    made = fill_docs.filled(block.replace("car/quick", "imitation/quick"))
+    assert "old" not in made
+    assert "| Method |" in made
 
 
 # -- coming from the reference code ----------------------------------------------------------
@@ -274,14 +426,58 @@ def test_every_metric_of_the_reference_is_mapped():
     assert [name for name in REFERENCE_METRICS if f"`{name}`" not in table] == []
 
 
-def test_every_documented_study_command_is_understood(tmp_path, capsys):
+@pytest.mark.parametrize(("study", "arm"), [("imitation", "ipmd"), ("car", "cvar0p2")])
+def test_every_documented_study_command_is_understood(study, arm, tmp_path, capsys):
     texts = "\n".join(page.read_text("utf-8") for page in PAGES)
-    commands = set(re.findall(r"steelyard study run (imitation(?: [-\w.]+)*)", texts))
-    usable = sorted(c for c in commands if "--expert-data" not in c and c != "imitation")
+    commands = set(
+        re.findall(rf"steelyard study (?:run|status|report) ({study}(?: [-\w.]+)*)", texts)
+    )
+    usable = sorted(c for c in commands if "--expert-data" not in c and c != study)
     assert len(usable) >= 3
     for command in usable:
-        main(["study", "status", *shlex.split(command), "--runs", str(tmp_path)])
-        assert "ipmd" in capsys.readouterr().out, command
+        words = [word for word in shlex.split(command) if word not in ("--results", "results")]
+        main(["study", "status", *words, "--runs", str(tmp_path)])
+        assert arm in capsys.readouterr().out, command
+
+
+def flat_keys(keys: dict, place: str = "") -> set[str]:
+    return {
+        name
+        for key, value in keys.items()
+        for name in (
+            flat_keys(value, f"{place}{key}.") if isinstance(value, dict) else {place + key}
+        )
+    }
+
+
+def test_every_key_of_the_references_car_configs_is_mapped():
+    table = section(DOCS / "coming-from.md", "Car: config keys").splitlines()
+    mapped = set()
+    for line in table:
+        place = ""
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1] if line.startswith("| `") else ""):
+            # `.weight` after `training.loss.one_step_mse.enabled` is its neighbour.
+            place = name.rpartition(".")[0] if not name.startswith(".") else place
+            mapped.add(place + name if name.startswith(".") else name)
+    assert mapped == flat_keys(KEYS)
+
+
+def test_every_experiment_of_the_references_car_study_is_mapped():
+    table = section(DOCS / "coming-from.md", "Car: experiments")
+    for arm in MATRIX:
+        base = arm.removesuffix("_cvar0p2")
+        assert f"`{base}`" in table
+        assert ARMS[base].run_name.format(seed=0) in table
+
+
+def test_every_file_command_and_metric_of_the_references_car_study_is_mapped():
+    page = DOCS / "coming-from.md"
+    for heading, names in (
+        ("Car: files", CAR_FILES), ("Car: metrics", CAR_METRICS), ("Car: workflow", CAR_COMMANDS),
+        ("Car: flags", ["--config", "--exp-dir", "--num-eval-trajs", "--random", "--seed"]),
+    ):  # fmt: skip
+        table = section(page, heading)
+        assert [name for name in names if name not in table] == [], heading
 
 
 def test_the_export_recipe_repairs_the_references_files(tmp_path):
