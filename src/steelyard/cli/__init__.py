@@ -8,10 +8,11 @@ import importlib
 import sys
 
 COMMANDS = {
-    "train": ("steelyard.cli.train", "train one learner: sac, ipmd, bc"),
+    "train": ("steelyard.cli.train", "train one learner: sac, ipmd, bc, dynamics"),
     "evaluate": ("steelyard.cli.runs", "score a finished run on the fixed start states"),
     "render": ("steelyard.cli.runs", "film a finished run"),
-    "data": ("steelyard.cli.data", "look at, check and convert demonstrations"),
+    "export": ("steelyard.cli.dynamics_runs", "write a dynamics model for other programs"),
+    "data": ("steelyard.cli.data", "make, look at, check and convert data"),
     "study": ("steelyard.cli.study", "run, resume and report whole comparisons"),
 }
 

@@ -1,4 +1,4 @@
-"""``steelyard data inspect|check|convert``."""
+"""``steelyard data inspect|check|convert|generate|import``."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from steelyard.cli import choose
+from steelyard.cli import choose, data_car
 from steelyard.data.checks import check_dataset, inspect
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.formats import FORMATS, load_demonstrations
@@ -50,19 +50,34 @@ class Convert:
 
 def main(arguments: list[str]) -> None:
     """Dispatch ``data`` commands."""
-    commands = {"inspect": _inspect, "check": _check, "convert": _convert}
+    commands = {
+        "inspect": _inspect,
+        "check": _check,
+        "convert": _convert,
+        "generate": data_car.generate_car,
+        "import": data_car.import_raw,
+    }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
         print("usage: steelyard data inspect | check | convert PATH [options]")
+        print("       steelyard data inspect | check dart")
+        print("       steelyard data generate car-mujoco | car-single-track --out DIR [options]")
+        print("       steelyard data import mushr DIR --out DIR [options]")
         return
     commands[choose(rest[0], commands)](rest[1:])
 
 
 def _inspect(rest: list[str]) -> None:
+    if rest and data_car.is_trajectories(rest[0]):
+        data_car.inspect_trajectories(rest)
+        return
     print(inspect(tyro.cli(Source, args=rest, prog="steelyard data inspect").load()))
 
 
 def _check(rest: list[str]) -> None:
+    if rest and data_car.is_trajectories(rest[0]):
+        data_car.check_trajectories(rest)
+        return
     source = tyro.cli(Source, args=rest, prog="steelyard data check")
     report = check_dataset(find_dataset(source.path), source.spec(), source.action_units)
     print(report)

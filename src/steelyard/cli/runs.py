@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import tyro
 
+from steelyard.cli import dynamics_runs
 from steelyard.evaluation.evaluator import Evaluator
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.evaluation.video import film_episode
@@ -16,7 +17,12 @@ from steelyard.studies.imitation.policies import Policy, load_policy
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Score a finished run on the fixed start states; writes nothing but what it prints."""
+    """Score a finished run on the fixed start states; writes nothing but what it prints.
+
+    A dynamics model is scored on its test trajectories instead, with `--num-eval-trajs N`,
+    `--random`, `--seed S`, `--data DATA`, `--held-out-steps N`, `--figures N`; metrics and figures
+    go into the run's `eval`.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder, e.g. runs/imitation/0123456789ab."""
@@ -40,7 +46,9 @@ class Render:
 
 def main(arguments: list[str]) -> None:
     """Dispatch the two commands."""
-    if arguments[0] == "evaluate":
+    if arguments[0] == "evaluate" and dynamics_runs.is_dynamics_run(arguments[1:]):
+        dynamics_runs.evaluate(arguments[1:])
+    elif arguments[0] == "evaluate":
         _evaluate(tyro.cli(Evaluate, args=arguments[1:], prog="steelyard evaluate"))
     else:
         _render(tyro.cli(Render, args=arguments[1:], prog="steelyard render"))

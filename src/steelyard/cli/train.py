@@ -125,17 +125,24 @@ class TrainBC:
 
 def main(arguments: list[str]) -> None:
     """Dispatch ``train`` commands."""
-    commands = {"sac": _sac, "ipmd": _ipmd, "bc": _bc}
+    commands = {"sac": _sac, "ipmd": _ipmd, "bc": _bc, "dynamics": _dynamics}
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
-        print("usage: steelyard train sac | ipmd DATA | bc DATA [options]; each has --help")
+        print("usage: steelyard train sac | ipmd DATA | bc DATA | dynamics DATA [options]")
+        print("       each has --help")
         return
     learner = choose(rest[0], commands)
-    if {"-h", "--help"} & set(rest):  # help needs no dataset
+    if learner != "dynamics" and {"-h", "--help"} & set(rest):  # help needs no dataset
         runs = task_runs("Pendulum-v1")
         shown = {"sac": _sac_options, "ipmd": _ipmd_options, "bc": _bc_options}[learner]
         shown(getattr(runs, learner), ["--help"])
     commands[learner](rest[1:])
+
+
+def _dynamics(rest: list[str]) -> None:
+    from steelyard.cli import dynamics  # brings the car's modules, which no other learner needs
+
+    dynamics.train(rest)
 
 
 def _sac_options(run: SACRun, rest: list[str]) -> TrainSAC:

@@ -25,12 +25,13 @@ from steelyard.agents.dynamics import (
     make_plant,
 )
 from steelyard.data.dart import DartConfig
-from steelyard.data.trajectories import Trajectories, TrajectoryData
+from steelyard.data.trajectories import Trajectories, TrajectoryData, Windows
 from steelyard.emphasis.loss_emphasis import LossEmphasis
 from steelyard.emphasis.weightings import Tail
 from steelyard.evaluation.model_rollout import (
     Prediction,
     Recordings,
+    Rollout,
     predict,
     whole_trajectories,
 )
@@ -122,23 +123,39 @@ class WindowTable(eqx.Module):
         return index, jnp.repeat(jnp.arange(groups), each)
 
 
-def recordings_of(
-    data: Trajectories, history: int, steps: int | None = None, min_speed: float = 0.1
-) -> Recordings:
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How recordings are cut into rollouts that a model is judged by."""
+
+    steps: int
+    """Length of a rollout."""
+    lead: int
+    """Recorded steps that must lie before one, so that all models are judged by the same."""
+    min_speed: float = 0.1
+    """Rollouts slower than this throughout are left out, m/s."""
+
+    def windows(self, data: Trajectories) -> Windows:
+        """The rollouts, one after the other."""
+        return data.windows(self.steps, self.steps, self.lead, self.min_speed)
+
+
+def recordings_of(data: Trajectories, history: int, cut: Cut | None = None) -> Recordings:
     """Rollouts to judge a model by.
 
     Args:
         data: Trajectories.
         history: Past commands that the model reads.
-        steps: Length of the rollouts, cut from the trajectories one after the other; none takes
-            every trajectory whole.
-        min_speed: Cut rollouts slower than this throughout are left out, m/s.
+        cut: How they are cut; none takes every trajectory whole.
+
+    Raises:
+        ValueError: The model reads more past commands than the cut leaves before a rollout.
     """
-    if steps is None:
+    if cut is None:
         return whole_trajectories(data, history)
-    windows = data.windows(steps, steps, history, min_speed)
-    start = jnp.asarray(windows.start)
-    return Recordings.of_window(TrajectoryData.of(data).gather(start, steps, history))
+    if history > cut.lead:
+        raise ValueError(f"a lead of {cut.lead} steps is shorter than a history of {history}.")
+    start = jnp.asarray(cut.windows(data).start)
+    return Recordings.of_window(TrajectoryData.of(data).gather(start, cut.steps, history))
 
 
 class Shared(NamedTuple):
@@ -209,10 +226,39 @@ def measure(train: Trajectories, run: DynamicsRun) -> tuple[Plant, Scales]:
     return make_plant(run.agent.model, vehicle, train.command_kind), scales
 
 
-def play(agent: Dynamics, recordings: Recordings) -> Prediction:
-    """Roll the averaged model out; it sees the first state and the commands only."""
-    return predict(
-        jax.tree_util.Partial(Dynamics.predict, agent), recordings, agent.config.integrator
+def play(
+    agent: Dynamics, recordings: Recordings, bias: Float[Array, "rollout 3"] | None = None
+) -> Prediction:
+    """Roll the averaged model out; it sees the first state, the commands and the bias only."""
+    return predict(model_of(agent, bias), recordings, agent.config.integrator)
+
+
+def model_of(agent: Dynamics, bias: Float[Array, "rollout 3"] | None = None) -> Rollout:
+    """The averaged model as a function of starts and commands, a bias added after every step."""
+    return jax.tree_util.Partial(_biased, agent, bias)
+
+
+def _biased(agent: Dynamics, bias: Array | None, twist: Array, command: Array, dt: Array) -> Array:
+    return agent.predict(twist, command, dt, bias)
+
+
+def context_of(
+    agent: Dynamics, data: Trajectories, cut: Cut, steps: int
+) -> Float[Array, "rollout 3"]:
+    """What a model has been missing in the last ``steps`` steps before each rollout.
+
+    Raises:
+        ValueError: The cut leaves too little before a rollout.
+    """
+    history = agent.config.model.history
+    if steps + history > cut.lead:
+        raise ValueError(
+            f"a context of {steps} steps and {history} past commands needs a lead of as many; "
+            f"the cut has {cut.lead}."
+        )
+    start = jnp.asarray(cut.windows(data).start - steps)
+    return eqx.filter_jit(Dynamics.context)(
+        agent, TrajectoryData.of(data).gather(start, steps, history)
     )
 
 
@@ -250,7 +296,7 @@ def train_dynamics(
     held_out: Trajectories,
     tick: Ticker = lambda step, note="": None,
     *,
-    held_out_steps: int | None = None,
+    cut: Cut | None = None,
     pack: Pack | None = None,
 ) -> Dynamics:
     """Train a group of dynamics models on the same trajectories.
@@ -261,7 +307,7 @@ def train_dynamics(
         train: Trajectories to learn from.
         held_out: Trajectories that choose the kept models.
         tick: Progress display.
-        held_out_steps: Length of the validation rollouts; none takes whole trajectories.
+        cut: How validation rollouts are cut; none takes whole trajectories.
         pack: How runs share the program; none: one after the other on a CPU, else in one batch.
 
     Returns:
@@ -285,7 +331,7 @@ def train_dynamics(
     shared = Shared(
         TrajectoryData.of(train),
         table,
-        recordings_of(held_out, history, held_out_steps),
+        recordings_of(held_out, history, cut),
         plant,
         scales,
     )

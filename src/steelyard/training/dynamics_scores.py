@@ -4,9 +4,9 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from steelyard.agents.dynamics import Dynamics
 from steelyard.data.trajectories import Trajectories, TrajectoryData
@@ -21,6 +21,7 @@ from steelyard.evaluation.model_rollout import (
 )
 from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
 from steelyard.evaluation.motion_plots import draw_all, draw_trajectory, file_stem
+from steelyard.training.dynamics import model_of
 from steelyard.training.dynamics_files import MODEL_FILE
 
 MIN_SPEED = 0.1
@@ -38,6 +39,8 @@ def evaluate_model(
     random: bool = False,
     seed: int | None = None,
     figures: int | None = None,
+    lead: int | None = None,
+    bias: Float[Array, "rollout 3"] | None = None,
 ) -> MotionErrors:
     """Roll a model out open-loop and write ``eval/<name>/``.
 
@@ -55,6 +58,8 @@ def evaluate_model(
         random: Whether they were drawn at random from the test set.
         seed: Seed of that draw.
         figures: How many get a figure of their own, the first ones; none: all.
+        lead: Recorded steps before a cut rollout; none: the model's history.
+        bias: Added to the twist after every step of each rollout; none: nothing.
 
     Returns:
         Errors of every rollout, in the order of ``metrics.json``.
@@ -62,10 +67,10 @@ def evaluate_model(
     Raises:
         ValueError: A trajectory is too short for the model's history.
     """
-    name = name or evaluation_name()
-    recordings, ids = rollouts(trajectories, learner.config.model.history, steps)
+    name = name or evaluation_name(folder)
+    recordings, ids = rollouts(trajectories, learner.config.model.history, steps, lead)
     integrator = learner.config.integrator
-    model = jax.tree_util.Partial(Dynamics.predict, learner)
+    model = model_of(learner, bias)
     prediction, speed = timed(model, recordings, integrator)
     errors, least, constant = (
         MotionErrors.of(p, recordings)
@@ -88,13 +93,15 @@ def evaluate_model(
     return errors
 
 
-def evaluation_name() -> str:
-    """The present time, to the second, as the name of an evaluation."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+def evaluation_name(folder: Path) -> str:
+    """The present time, to the second, as the name of a new evaluation of a run."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    taken = sum(1 for _ in (folder / "eval").glob(f"{stamp}*"))
+    return f"{stamp}-{taken + 1}" if taken else stamp
 
 
 def rollouts(
-    trajectories: Trajectories, history: int, steps: int | None
+    trajectories: Trajectories, history: int, steps: int | None, lead: int | None = None
 ) -> tuple[Recordings, tuple[str, ...]]:
     """What to predict, as one batch, and what its items are called.
 
@@ -102,10 +109,12 @@ def rollouts(
         trajectories: Recorded motion.
         history: Past commands that the model reads.
         steps: Length of the rollouts; none for whole trajectories.
+        lead: Recorded steps before a rollout; none: ``history``.
     """
     if steps is None:
         return whole_trajectories(trajectories, history), trajectories.ids
-    windows = trajectories.windows(steps, steps, history, MIN_SPEED)
+    before = history if lead is None else lead
+    windows = trajectories.windows(steps, steps, before, MIN_SPEED)
     data = TrajectoryData.of(trajectories).gather(jnp.asarray(windows.start), steps, history)
     first = windows.start - trajectories.offsets[windows.trajectory]
     ids = tuple(

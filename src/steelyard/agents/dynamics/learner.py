@@ -192,6 +192,7 @@ class Dynamics(eqx.Module):
         twist: Float[Array, "batch 3"],
         command: Float[Array, "batch commands 2"],
         dt: Float[Array, "batch steps"],
+        bias: Float[Array, "batch 3"] | None = None,
     ) -> Float[Array, "batch states 3"]:
         """Open-loop twists of the averaged model at all states.
 
@@ -199,8 +200,34 @@ class Dynamics(eqx.Module):
             twist: At the start.
             command: ``history`` past commands, then one per step.
             dt: Length of each step in seconds.
+            bias: Added to the twist after every step, see :meth:`context`.
         """
-        return predict(self.average, twist, command, dt, self.config.model.history)
+        bias = jnp.zeros_like(twist) if bias is None else bias
+        return predict(self.average, twist, command, dt, self.config.model.history, bias)
+
+    def context(self, past: Window) -> Float[Array, "batch 3"]:
+        """What the averaged model has been missing of late: the mean error of its single steps.
+
+        A trim that differs between days, a slope or a worn tyre shows in every step of the recent
+        past; added to each predicted step it is corrected for, without any training.
+
+        Args:
+            past: The recent past of each item, ``history`` commands before it.
+        """
+        steps, history = past.dt.shape[1], self.config.model.history
+
+        def one(window: Window) -> Array:
+            def step(k: Array) -> Array:
+                twist = jax.lax.dynamic_slice_in_dim(window.twist, k, 1)[0]
+                command = jax.lax.dynamic_slice_in_dim(window.command, k, history + 1)
+                dt = jax.lax.dynamic_slice_in_dim(window.dt, k, 1)
+                following = jax.lax.dynamic_slice_in_dim(window.twist, k + 1, 1)[0]
+                single = Window(jnp.stack([twist, following]), jnp.zeros((2, 3)), command, dt)
+                return following - rollout(self.average, single, history)[0][1]
+
+            return jnp.mean(jax.vmap(step)(jnp.arange(steps)), axis=0)
+
+        return jax.vmap(one)(past)
 
 
 def predict(
@@ -209,15 +236,16 @@ def predict(
     command: Float[Array, "batch commands 2"],
     dt: Float[Array, "batch steps"],
     history: int,
+    bias: Float[Array, "batch 3"],
 ) -> Float[Array, "batch states 3"]:
     """Open-loop twists of a model at all states, the first one given."""
 
-    def one(twist: Array, command: Array, dt: Array) -> Array:
+    def one(twist: Array, command: Array, dt: Array, bias: Array) -> Array:
         blank = jnp.zeros((dt.shape[0] + 1, 3))
         window = Window(blank.at[0].set(twist), blank, command, dt)
-        return rollout(model, window, history)[0]
+        return rollout(model, window, history, bias=bias)[0]
 
-    return jax.vmap(one)(twist, command, dt)
+    return jax.vmap(one)(twist, command, dt, bias)
 
 
 def make_model(key: PRNGKeyArray, config: DynamicsConfig, plant: Plant, scales: Scales) -> Model:

@@ -100,6 +100,7 @@ def rollout(
     history: int,
     recorded: Bool[Array, " steps"] | None = None,
     detach: Float[Array, ""] | None = None,
+    bias: Float[Array, "3"] | None = None,
 ) -> tuple[Float[Array, "states 3"], Parts]:
     """Predict all states of one window from its first and its commands.
 
@@ -109,6 +110,7 @@ def rollout(
         history: How many of its commands lie before it.
         recorded: At which steps to start from the recorded twist (teacher forcing).
         detach: 1 to stop gradients between steps, also those through the actuators.
+        bias: Added to the twist after every step.
 
     Returns:
         Twists at all ``H + 1`` states, and the parts of each step.
@@ -122,10 +124,12 @@ def rollout(
         if recorded is not None:
             twist = jnp.where(use_true, true, twist)
         if detach is not None:
+            cut = detach > 0
             twist, carry = jax.tree.map(
-                lambda x: jnp.where(detach > 0, jax.lax.stop_gradient(x), x), (twist, carry)
+                lambda x: jnp.where(cut, jax.lax.stop_gradient(x), x), (twist, carry)
             )
         twist, carry, parts = model.step(twist, command, dt, carry)
+        twist = twist if bias is None else twist + bias
         return (twist, carry), (twist, parts)
 
     forced = jnp.zeros(commands.shape[0], bool) if recorded is None else recorded

@@ -215,7 +215,7 @@ def fit_kinematic(vehicle: Vehicle, windows: Window) -> Vehicle:
                 return following, following
 
             _, twists = jax.lax.scan(body, window.twist[0], (window.command, window.dt))
-            return (twists - window.twist[1:]) / std
+            return (twists - window.twist[1:]) / std[None]
 
         return jax.vmap(one)(windows).reshape(-1)
 

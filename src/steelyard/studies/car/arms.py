@@ -218,6 +218,21 @@ _CONTROLS = {
     ),
 }
 
+_CONTEXTS = {
+    "direct_context": ArmSpec(
+        "Direct, with context",
+        "the same model, corrected by its mean error over the last second",
+        _same,
+    ),
+    "single_track_context": ArmSpec(
+        "Single track, with context",
+        "the same fit, corrected by its mean error over the last second",
+        _same,
+        "control",
+        alike=True,
+    ),
+}
+
 _PEERS = {
     "naive": ArmSpec("Constant twist", "nothing changes", _same, "anchor", alike=True),
     "kinematic": ArmSpec(
@@ -244,6 +259,7 @@ ARMS: dict[str, ArmSpec] = {
     },
     **{f"structured_cvar{str(a).replace('.', 'p')}": _frontier(a) for a in (0.7, 0.5, 0.3, 0.1)},
     **_CONTROLS,
+    **_CONTEXTS,
     **_PEERS,
 }
 """Every arm by name."""

@@ -69,6 +69,8 @@ class RealData:
         "one_step",
     )
     """What learns on them; the constant twist is always there."""
+    contexts: tuple[str, ...] = ("direct_context", "single_track_context")
+    """Arms that play another arm's model and correct it by its errors over the last second."""
     folds: int = 3
     """Runs; run k selects on free-driving file k modulo 4 and trains on the others."""
     steps: int = 1_000

@@ -15,12 +15,22 @@ from steelyard.evaluation.motion_metrics import (
     reference_metrics,
 )
 from steelyard.studies.car.config import CarConfig, SimulatedData
-from steelyard.studies.car.plan import Constant
+from steelyard.studies.car.plan import Constant, InContext
 from steelyard.studies.car.sources import Fold, Source, real_source, simulated_source
 from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.hardware import hardware
-from steelyard.training.dynamics import recordings_of, take_learner, train_dynamics
-from steelyard.training.dynamics_files import keep_losses, write_run_files
+from steelyard.training.dynamics import (
+    context_of,
+    recordings_of,
+    take_learner,
+    train_dynamics,
+)
+from steelyard.training.dynamics_files import (
+    MODEL_FILE,
+    keep_losses,
+    load_model,
+    write_run_files,
+)
 from steelyard.training.dynamics_scores import evaluate_model, evaluation_name
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.metrics import SinkOptions
@@ -28,14 +38,14 @@ from steelyard.training.run_folder import RunFolder, write_json
 
 PLOTS = 3
 """Test rollouts that get a figure of their own; `steelyard evaluate RUN` draws all."""
-HORIZONS_S = {None: "", 1.0: "_1s", 2.0: "_2s"}
+HORIZONS_S = {None: "", 0.1: "_0.1s", 0.5: "_0.5s", 1.0: "_1s", 2.0: "_2s", 5.0: "_5s"}
 """Horizons of the scores, and what their names end in."""
 
 
 def source_of(data: SimulatedData | Fold, config: CarConfig, store: Store) -> Source:
     """The trajectories that a cell's config names."""
     if isinstance(data, Fold):
-        return real_source(config.real, data.fold)
+        return real_source(config.real, data)
     return simulated_source(data, store)
 
 
@@ -51,10 +61,17 @@ def execute(
     settings = cells[0].config
     source = source_of(settings.data, config, store)
     if isinstance(settings, Constant):
-        tests = {n: recordings_of(t, 0, source.rollout_steps) for n, t in source.tests.items()}
+        tests = {n: recordings_of(t, 0, source.cut) for n, t in source.tests.items()}
         for folder in folders:
             errors = {n: MotionErrors.of(naive(r), r) for n, r in tests.items()}
             _finish(folder, errors, {})
+        tick(1)
+        return
+    if isinstance(settings, InContext):
+        for cell, folder in zip(cells, folders, strict=True):
+            assert cell.parent is not None
+            learner = load_model(store.folder(cell.parent).path / MODEL_FILE)
+            _finish(folder, _judge([learner], source, folder, settings.steps), {})
         tick(1)
         return
     members = settings.members
@@ -81,7 +98,7 @@ def execute(
             source.train,
             source.validation,
             keep_losses(homes, source.train.num_steps, runs[0].agent.batch_size, tick),
-            held_out_steps=source.rollout_steps,
+            cut=source.cut,
         )
     finally:
         group.close()
@@ -98,21 +115,31 @@ def execute(
 
 
 def _judge(
-    learners: Sequence[Dynamics], source: Source, folder: RunFolder
+    learners: Sequence[Dynamics], source: Source, folder: RunFolder, context: int = 0
 ) -> dict[str, MotionErrors]:
     """Errors on every test set; a single model's on the study's own are written with plots."""
-    steps, stamp = source.rollout_steps, evaluation_name(folder.path)
+    cut, stamp = source.cut, evaluation_name(folder.path)
     history = learners[0].config.model.history
     errors = {}
     for i, (name, part) in enumerate(source.tests.items()):
-        if len(learners) == 1 and (i == 0 or steps is not None):
-            place = f"{stamp}_{name.replace(' ', '_')}"
+        biases = [
+            context_of(learner, part, cut, context) if cut and context else None
+            for learner in learners
+        ]
+        if len(learners) == 1 and (i == 0 or cut is not None):
             errors[name] = evaluate_model(
-                learners[0], part, folder.path, name=place, steps=steps, figures=PLOTS
+                learners[0],
+                part,
+                folder.path,
+                name=f"{stamp}_{name.replace(' ', '_')}",
+                steps=None if cut is None else cut.steps,
+                lead=None if cut is None else cut.lead,
+                figures=PLOTS,
+                bias=biases[0],
             )
         else:
-            recordings = recordings_of(part, history, steps)
-            errors[name] = MotionErrors.of(averaged(learners, recordings), recordings)
+            recordings = recordings_of(part, history, cut)
+            errors[name] = MotionErrors.of(averaged(learners, recordings, biases), recordings)
     return errors
 
 
@@ -121,15 +148,19 @@ def member_seed(seed: int, member: int) -> int:
     return 1_000_000 * (seed + 1) + member
 
 
-def averaged(learners: Sequence[Dynamics], recordings: Recordings) -> Prediction:
+def averaged(
+    learners: Sequence[Dynamics], recordings: Recordings, biases: Sequence[jax.Array | None]
+) -> Prediction:
     """Roll out the mean of several models' twists."""
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *learners)
-    model = jax.tree_util.Partial(_mean_of, stacked)
+    pairs = [(learner, bias) for learner, bias in zip(learners, biases, strict=True)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *pairs)
+    model = jax.tree_util.Partial(_mean_of, *stacked)
     return predict(model, recordings, learners[0].config.integrator)
 
 
-def _mean_of(stacked: Any, twist: jax.Array, command: jax.Array, dt: jax.Array) -> jax.Array:
-    every = jax.vmap(Dynamics.predict, (0, None, None, None))(stacked, twist, command, dt)
+def _mean_of(learners: Any, bias: Any, twist: jax.Array, command: jax.Array, dt: jax.Array):
+    axes = (0, None, None, None, None if bias is None else 0)
+    every = jax.vmap(Dynamics.predict, axes)(learners, twist, command, dt, bias)
     return jnp.mean(every, axis=0)
 
 

@@ -9,6 +9,7 @@ from steelyard.studies.cells import Cell
 from steelyard.training.dynamics import DynamicsRun, program_of
 from steelyard.training.run_folder import run_id
 
+CONTEXT_STEPS = 20  # of 0.05 s
 DART_HISTORY = 5  # past commands that a network sees on the real car, whose actuators lag
 
 
@@ -26,6 +27,15 @@ class Constant:
     """Config of the cell of the constant twist, which is not trained."""
 
     data: SimulatedData | Fold
+
+
+@dataclasses.dataclass(frozen=True)
+class InContext:
+    """Config of a cell that plays its parent's model with the recent past as a correction."""
+
+    data: Fold
+    steps: int = CONTEXT_STEPS
+    """Steps of the past."""
 
 
 def plan_cells(config: CarConfig) -> list[Cell]:
@@ -59,8 +69,13 @@ def _real_cells(config: CarConfig) -> list[Cell]:
     names = (*real.arms, *(["naive"] if real.arms else []))
     for name in names:
         for seed in range(min(real.folds, 4) if ARMS[name].alike else real.folds):
-            settings = _settings(name, ARMS[name], learner, Fold(seed % 4, real.sha256))
-            cells.append(_cell(name, seed, settings, {"data": "dart"}))
+            fold = Fold(seed % 4, real.sha256)
+            cell = _cell(name, seed, _settings(name, ARMS[name], learner, fold), {"data": "dart"})
+            cells.append(cell)
+            if f"{name}_context" in real.contexts:
+                within = InContext(fold)
+                axes = {"data": "dart"}
+                cells.append(Cell("car", f"{name}_context", seed, within, axes, cell))
     return cells
 
 

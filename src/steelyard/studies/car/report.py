@@ -10,6 +10,7 @@ from steelyard.numerics.tail_statistics import cvar
 from steelyard.reports import Arm, Comparison, Metric, Record, StudyReport, TailComparison
 from steelyard.studies.car.arms import ARMS, FRONTIER, pairs
 from steelyard.studies.car.config import CONTROLS, CarConfig
+from steelyard.studies.car.execute import HORIZONS_S
 from steelyard.studies.car.plan import plan_cells
 from steelyard.studies.car.sources import HOLD_OUT
 from steelyard.studies.cells import Cell, Store
@@ -130,14 +131,18 @@ def _metrics(found: dict[str, Any]) -> dict[str, Any]:
         "ate_median": float(np.median(errors)),
         "ate_p95": float(np.quantile(errors, 0.95)),
         "ate_max": float(errors.max()),
-        "fde_1s": found.get("fde_m_1s"),
-        "fde_2s": found.get("fde_m_2s"),
         "traj_state_mse": found.get("traj_state_mse"),
-        "rmse_vx": found.get("rmse_vx"),
-        "rmse_vy": found.get("rmse_vy"),
-        "rmse_w": found.get("rmse_w"),
+        **_at_horizons(found),
     }
     return {n: None if x is None or not np.isfinite(x) else round(x, 6) for n, x in numbers.items()}
+
+
+def _at_horizons(found: dict[str, Any]) -> dict[str, Any]:
+    """Errors of position at each horizon, and of the twist up to each, over the rollouts."""
+    numbers = {f"fde{at}": found.get(f"fde_m{at}") for at in HORIZONS_S.values() if at}
+    for name in ("rmse_vx", "rmse_vy", "rmse_w"):
+        numbers |= {f"{name}{at}": found.get(f"{name}{at}") for at in HORIZONS_S.values()}
+    return numbers
 
 
 def _curve(path: Any, together: int) -> tuple[dict[str, Any], ...]:
@@ -154,7 +159,8 @@ def _curve(path: Any, together: int) -> tuple[dict[str, Any], ...]:
 
 
 def _specification(config: CarConfig, records: Sequence[Record]) -> StudyReport:
-    named = [name for name in config.arms if name in ARMS]
+    used = {*config.arms, *(config.real.contexts if config.real.arms else ())}
+    named = [name for name in ARMS if name in used]
     arms = tuple(Arm(n, ARMS[n].title, ARMS[n].description, ARMS[n].role) for n in named)
     compared = pairs(config.arms)
     controls = [("structured_cvar0p2", c) for c in CONTROLS if c in named]

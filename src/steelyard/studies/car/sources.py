@@ -15,9 +15,11 @@ from steelyard.envs.car.generate import generate
 from steelyard.envs.car.single_track import generate_single_track
 from steelyard.studies.car.config import RealData, SimulatedData
 from steelyard.studies.cells import Store
+from steelyard.training.dynamics import Cut
 
 HOLD_OUT = "dart hold-out"
-DART_ROLLOUT_STEPS = 40  # 2 s, the length of the published comparisons
+DART_STEP_S = 0.05
+DART_LEAD = 25  # steps before a rollout: a second of context, and past commands
 
 
 class Source(NamedTuple):
@@ -27,13 +29,13 @@ class Source(NamedTuple):
         train: To learn from.
         validation: To choose the kept model by.
         tests: To score on, by name.
-        rollout_steps: Length of the rollouts in validation and tests; none for whole trajectories.
+        cut: How rollouts are cut in validation and tests; none for whole trajectories.
     """
 
     train: Trajectories
     validation: Trajectories
     tests: dict[str, Trajectories]
-    rollout_steps: int | None
+    cut: Cut | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,15 @@ class Fold:
     fold: int
     sha256: str
     """Of the recordings."""
+    rollout_s: float = 2.0
+    """Length of a rollout, s."""
+    lead: int = DART_LEAD
+    """Steps before one."""
+
+    @property
+    def cut(self) -> Cut:
+        """How rollouts are cut."""
+        return Cut(round(self.rollout_s / DART_STEP_S), self.lead)
 
 
 def data_folder(store: Store) -> Path:
@@ -110,7 +121,7 @@ def _dart(folder: Path) -> Trajectories:
     return load_dart(folder)
 
 
-def real_source(real: RealData, fold: int) -> Source:
+def real_source(real: RealData, fold: Fold) -> Source:
     """One fold of the real car's recordings; ``hold-out`` is the file that selects.
 
     Raises:
@@ -119,6 +130,6 @@ def real_source(real: RealData, fold: int) -> Source:
     folder = find_dart(real.dart_dir)
     if folder is None:
         raise FileNotFoundError("the DART recordings are not there any more; see --real.dart-dir")
-    train, validation, tests = dart_split(_dart(folder), fold).apply(_dart(folder))
+    train, validation, tests = dart_split(_dart(folder), fold.fold).apply(_dart(folder))
     named = {f"dart {group}": part for group, part in tests.items()}
-    return Source(train, validation, {**named, HOLD_OUT: validation}, DART_ROLLOUT_STEPS)
+    return Source(train, validation, {**named, HOLD_OUT: validation}, fold.cut)

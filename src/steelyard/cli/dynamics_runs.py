@@ -1,0 +1,185 @@
+"""``steelyard evaluate`` and ``export`` of dynamics runs, and what training shares with them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from steelyard.agents.dynamics import Dynamics
+from steelyard.cli.data_car import load_trajectories
+from steelyard.data.findings import DatasetNotFoundError
+from steelyard.data.splits import SPLIT_FILE, choose, read_split, take
+from steelyard.data.trajectories import Trajectories
+from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
+from steelyard.numerics.tail_statistics import summarise_tail
+from steelyard.training.dynamics_export import export_onnx
+from steelyard.training.dynamics_files import MODEL_FILE, load_model
+from steelyard.training.dynamics_scores import evaluate_model, evaluation_name
+from steelyard.training.reference_car import refuse_checkpoint
+from steelyard.training.run_folder import RunFolder
+
+DATA_FILE = "data.json"
+"""Where a run's data came from: not part of its identity, since data may move."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the trajectories come from, besides their name."""
+
+    trajectories: int = 200
+    """How many to simulate, where DATA is `car-mujoco:SET` or `car-single-track:SET`."""
+    data_seed: int = 1
+    """Seed of the simulated set."""
+    dart_dir: str | None = None
+    """Folder of the DART recordings; none looks in $STEELYARD_DART_DIR and beside the checkout."""
+    cache: Path | None = None
+    """Where simulated parts are kept; none takes $STEELYARD_CACHE, else `~/.cache/steelyard`."""
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> "Source":
+        """The one that a run has saved."""
+        given = {name: value for name, value in saved.items() if name != "kind"}
+        return cls(**{**given, "cache": Path(given["cache"]) if given.get("cache") else None})
+
+    def load(self, data: str) -> Trajectories:
+        """Read or simulate."""
+        return load_trajectories(data, self.trajectories, self.data_seed, self.dart_dir, self.cache)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Roll a trained model out on test trajectories and write metrics and figures."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, e.g. runs/train_dynamics/0123456789ab."""
+    num_eval_trajs: int | None = None
+    """How many test trajectories, of each group; none: all."""
+    random: bool = False
+    """Draw them; from the test set only."""
+    seed: int = 0
+    """Seed of that draw."""
+    data: str | None = None
+    """Where the run's data lie now; none: where they lay."""
+    held_out_steps: int | None = None
+    """Length of the rollouts; none: as in training."""
+    figures: int | None = None
+    """Trajectories that get a figure of their own; none: all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write one step of a trained model for other programs."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, e.g. runs/train_dynamics/0123456789ab."""
+    to: Literal["onnx"] = "onnx"
+    """Format."""
+    out: Path | None = None
+    """File to write; none puts it into the run's `export`."""
+
+
+def evaluate(rest: list[str]) -> None:
+    """Run ``evaluate`` on a run of a dynamics model."""
+    options = tyro.cli(Evaluate, args=rest, prog="steelyard evaluate")
+    folder = RunFolder(options.run)
+    learner = _kept(folder)
+    saved = folder.read(DATA_FILE)
+    if options.data is None and saved is None:
+        raise DatasetNotFoundError(f"{options.run} does not say where its data lie: pass --data")
+    saved = saved or {"data": options.data, "source": {}}
+    data = Source.of(saved["source"]).load(options.data or saved["data"])
+    split = read_split(options.run, data)
+    chosen = {
+        group: choose(names, len(names), False)
+        if options.num_eval_trajs is None
+        else choose(names, options.num_eval_trajs, options.random, options.seed)
+        for group, names in split.test.items()
+    }
+    settings = folder.read("config.json") or {}
+    steps = options.held_out_steps or settings.get("config", {}).get("held_out_steps")
+    errors = score(
+        learner,
+        {group: take(data, names) for group, names in chosen.items()},
+        options.run,
+        steps,
+        options.figures,
+        requested=options.num_eval_trajs,
+        random=options.random,
+        seed=options.seed if options.random else None,
+    )
+    for (group, place), found in errors.items():
+        print(score_line(group, found, place))
+
+
+def export(arguments: list[str]) -> None:
+    """Run ``export``."""
+    options = tyro.cli(Export, args=arguments[1:], prog="steelyard export")
+    learner = _kept(RunFolder(options.run))
+    out = options.out or options.run / "export" / f"model.{options.to}"
+    print(f"written: {export_onnx(learner, out)} (and {out.with_suffix('.json').name} about it)")
+
+
+main = export
+
+
+def is_dynamics_run(words: list[str]) -> bool:
+    """Whether one of some words is the folder of a dynamics run, or a checkpoint of one.
+
+    Raises:
+        ValueError: One is a pickled checkpoint.
+    """
+    paths = [Path(word) for word in words if not word.startswith("-")]
+    for path in paths:
+        refuse_checkpoint(path)
+    return any((path / SPLIT_FILE).exists() or (path / MODEL_FILE).exists() for path in paths)
+
+
+Scored = dict[tuple[str, Path], MotionErrors]
+
+
+def score(
+    learner: Dynamics,
+    tests: dict[str, Trajectories],
+    folder: Path,
+    steps: int | None,
+    figures: int | None,
+    **how: Any,
+) -> Scored:
+    """Evaluate on each group of test trajectories; groups are never pooled."""
+    stamp, found = evaluation_name(folder), {}
+    for group, part in tests.items():
+        name = stamp if len(tests) == 1 else f"{stamp}_{group}"
+        errors = evaluate_model(
+            learner, part, folder, name=name, steps=steps, figures=figures, **how
+        )
+        found[group, folder / "eval" / name / "metrics.json"] = errors
+    return found
+
+
+def score_line(group: str, errors: MotionErrors, place: Path) -> str:
+    """What a group of rollouts amounts to, on one line."""
+    metrics = motion_metrics(errors)
+    tail = summarise_tail(np.asarray(metrics["ate_m"]))
+    diverged = int(np.sum(metrics["diverged"]))
+    return (
+        f"{group}: {tail.n} rollouts, mean position error {tail.mean:.3g} m, median "
+        f"{tail.median:.3g}, worst fifth {tail.cvar20:.3g}, worst {tail.max:.3g}"
+        + (f", {diverged} diverged" if diverged else "")
+        + f"  → {place}"
+    )
+
+
+def _kept(folder: RunFolder) -> Dynamics:
+    """The kept model of a finished run.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    if not (folder.path / MODEL_FILE).exists():
+        raise FileNotFoundError(
+            f"{folder.path} has no {MODEL_FILE} (state {folder.status()['state']}). Run the same "
+            "command again to finish it."
+        )
+    return load_model(folder.path)
