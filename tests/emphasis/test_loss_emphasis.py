@@ -133,6 +133,24 @@ def test_a_groups_weight_is_split_evenly_over_its_items():
     near(info.rollout_mean, 37 / 7)
 
 
+def test_labels_that_are_a_constant_of_a_compiled_function_are_checked_like_any():
+    arm = LossEmphasis(Tail(0.5), group="trajectory", num_groups=7)
+    losses = jnp.asarray(LOSSES)
+    eager = arm(losses, jnp.asarray(GROUPS), arm.start(), 0.9)[0]
+    closed_over = jnp.asarray(GROUPS)
+    compiled = jax.jit(lambda losses: arm(losses, closed_over, arm.start(), 0.9)[0])(losses)
+    near(compiled, eager)
+    wrong = jnp.asarray(GROUPS + 1)
+    with pytest.raises(ValueError, match="groups must be labels in 0 … 6, got labels in 1 … 7"):
+        jax.jit(lambda losses: arm(losses, wrong, arm.start(), 0.9)[0])(losses)
+
+
+def test_a_schedule_of_constants_is_checked_inside_a_compiled_function():
+    warmup, anneal_end = jnp.asarray(0.75), jnp.asarray(0.5)
+    with pytest.raises(ValueError, match="anneal_end must be at least warmup, 0.75, got 0.5"):
+        jax.jit(lambda: LossEmphasis(Tail(0.5), warmup=warmup, anneal_end=anneal_end).start())()
+
+
 def test_duplicating_a_trajectorys_windows_changes_its_weight_only_without_groups():
     losses, groups = np.array([1.0, 2, 5, 3, 4]), np.arange(5)
     many = np.repeat(losses, [1, 1, 10, 1, 1]), np.repeat(groups, [1, 1, 10, 1, 1])

@@ -76,6 +76,6 @@ def test_layer_normalisation_makes_a_hidden_layer_blind_to_the_scale_of_its_inpu
     x = jnp.array([1.0, -2.0, 0.5])
     assert jnp.allclose(normed(1e3 * x), normed(1e5 * x), atol=1e-5)
     assert not jnp.allclose(plain(1e3 * x), plain(1e5 * x), rtol=0.5)
-    hidden = plain.activation((x @ plain.weights[0] - jnp.mean(x @ plain.weights[0])))
+    hidden = plain.activation(x @ plain.weights[0] - jnp.mean(x @ plain.weights[0]))
     std = jnp.std(x @ plain.weights[0])
     assert jnp.allclose(normed(x), hidden / std @ plain.weights[1], rtol=1e-3)

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_study import quiet
 
+from steelyard.cli import main
 from steelyard.evaluation.metrics_file import read_metrics
 from steelyard.reports import load_records, load_spec, write_report, write_results
 from steelyard.studies.car import STUDY
@@ -149,9 +151,8 @@ def test_scores_are_those_of_the_kept_model_on_the_test_rollouts(finished):
     command = np.stack(
         [test.command[o : o + n - 1] for o, n in zip(test.offsets, test.lengths, strict=True)]
     )
-    predicted = np.asarray(
-        kept.predict(twist[:, 0], command, np.full(command.shape[:2], 0.1, np.float32))
-    )
+    arrays = (jnp.asarray(x) for x in (twist[:, 0], command, np.full(command.shape[:2], 0.1, "f4")))
+    predicted = np.asarray(kept.predict(*arrays))
     result = run_folder.read("result.json")
     metrics = read_metrics(next(run_folder.path.glob("eval/*_mixed/metrics.json")))
     assert result["tests"]["mixed"]["ate_m"] == pytest.approx(metrics.values("ate_m"), rel=1e-4)
@@ -235,3 +236,23 @@ def test_an_unknown_simulator_or_preset_is_refused():
         STUDY.configure("quick", "HalfCheetah-v5")
     with pytest.raises(ValueError, match="no preset"):
         STUDY.configure("quik")
+
+
+def test_a_run_of_the_study_can_be_evaluated_again_by_command(finished, capsys):
+    root, config, _ = finished
+    store = Store(root, "car")
+    cell = next(c for c in STUDY.plan(config, store) if c.arm == "structured")
+    path = store.folder(cell).path
+    main(["evaluate", str(path), "--num-eval-trajs", "3", "--random", "--figures", "0"])
+    line = capsys.readouterr().out
+    assert line.startswith("mixed: 3 rollouts")
+    written = Path(line.split("→")[1].strip())
+    ids = json.loads(written.read_text())["eval_config"]["evaluated_ids"]
+    test = simulated_source(DATA, store).tests["mixed"]
+    assert set(ids) < set(test.ids)
+
+
+def test_save_dir_and_env_work_for_a_study_without_a_task(tmp_path, capsys):
+    words = "study status car --preset smoke --env car-single-track --save-dir x --runs"
+    main([*words.split(), str(tmp_path)])
+    assert "structured_cvar0p2" in capsys.readouterr().out

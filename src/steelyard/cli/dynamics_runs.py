@@ -1,6 +1,7 @@
 """``steelyard evaluate`` and ``export`` of dynamics runs, and what training shares with them."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from steelyard.data.splits import SPLIT_FILE, choose, read_split, take
 from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
 from steelyard.numerics.tail_statistics import summarise_tail
+from steelyard.studies.car.sources import source_of_run
 from steelyard.training.dynamics_export import export_onnx
 from steelyard.training.dynamics_files import MODEL_FILE, load_model
 from steelyard.training.dynamics_scores import evaluate_model, evaluation_name
@@ -81,36 +83,52 @@ class Export:
 
 
 def evaluate(rest: list[str]) -> None:
-    """Run ``evaluate`` on a run of a dynamics model."""
+    """Run ``evaluate`` on a run of a dynamics model, of its own or of the car study."""
     options = tyro.cli(Evaluate, args=rest, prog="steelyard evaluate")
     folder = RunFolder(options.run)
     learner = _kept(folder)
-    saved = folder.read(DATA_FILE)
-    if options.data is None and saved is None:
-        raise DatasetNotFoundError(f"{options.run} does not say where its data lie: pass --data")
-    saved = saved or {"data": options.data, "source": {}}
-    data = Source.of(saved["source"]).load(options.data or saved["data"])
-    split = read_split(options.run, data)
-    chosen = {
-        group: choose(names, len(names), False)
-        if options.num_eval_trajs is None
-        else choose(names, options.num_eval_trajs, options.random, options.seed)
-        for group, names in split.test.items()
-    }
     settings = folder.read("config.json") or {}
-    steps = options.held_out_steps or settings.get("config", {}).get("held_out_steps")
+    lead = None
+    if settings.get("study") == "car":
+        source = source_of_run(options.run)
+        whole = source.tests
+        names = {group: part.ids for group, part in whole.items()}
+        steps, lead = (source.cut.steps, source.cut.lead) if source.cut else (None, None)
+    else:
+        data, names = _test_data(folder, options)
+        whole = {group: take(data, ids) for group, ids in names.items()}
+        steps = settings.get("config", {}).get("held_out_steps")
+    chosen = {
+        group: choose(ids, len(ids), False)
+        if options.num_eval_trajs is None
+        else choose(ids, options.num_eval_trajs, options.random, options.seed)
+        for group, ids in names.items()
+    }
     errors = score(
         learner,
-        {group: take(data, names) for group, names in chosen.items()},
+        {group: take(whole[group], ids) for group, ids in chosen.items()},
         options.run,
-        steps,
+        options.held_out_steps or steps,
         options.figures,
+        lead=lead,
         requested=options.num_eval_trajs,
         random=options.random,
         seed=options.seed if options.random else None,
     )
     for (group, place), found in errors.items():
         print(score_line(group, found, place))
+
+
+def _test_data(
+    folder: RunFolder, options: Evaluate
+) -> tuple[Trajectories, Mapping[str, Sequence[str]]]:
+    """The data of a run of its own, and the names of its test trajectories by group."""
+    saved = folder.read(DATA_FILE)
+    if options.data is None and saved is None:
+        raise DatasetNotFoundError(f"{options.run} does not say where its data lie: pass --data")
+    saved = saved or {"data": options.data, "source": {}}
+    data = Source.of(saved["source"]).load(options.data or saved["data"])
+    return data, read_split(options.run, data).test
 
 
 def export(arguments: list[str]) -> None:

@@ -86,7 +86,7 @@ def _write(study: Any, folder: Path, runs: Path, outputs: Outputs) -> None:
     paths = write_report(records, spec, folder)
     write_results(records, spec, folder)
     if outputs.save_dir is not None:
-        write_report(records, spec, outputs.save_dir / saved.config.env)
+        write_report(records, spec, outputs.save_dir / getattr(saved.config, "env", study.name))
     if outputs.results is not None:
         write_results(records, spec, outputs.results / study.name / records[0].preset)
     print(paths["results.txt"].read_text())
@@ -101,8 +101,10 @@ def _parse(rest: list[str]) -> tuple[Any, str, Any, Options, Outputs]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
     first.add_argument("--env")
-    chosen, _ = first.parse_known_args(rest[1:])
+    chosen, others = first.parse_known_args(rest[1:])
     base = study.configure(chosen.preset, chosen.env)
+    known = {field.name for field in dataclasses.fields(study.config_type)}
+    given = rest[1:] if "env" in known else [f"--preset={chosen.preset}", *others]
     plain = tyro.conf.arg(name="")
     grammar = dataclasses.make_dataclass(
         f"{rest[0]} study",
@@ -115,7 +117,7 @@ def _parse(rest: list[str]) -> tuple[Any, str, Any, Options, Outputs]:
         frozen=True,
     )
     parsed: Any = tyro.cli(
-        grammar, args=rest[1:], prog=f"steelyard study run {rest[0]}", description=study.summary
+        grammar, args=given, prog=f"steelyard study run {rest[0]}", description=study.summary
     )
     return study, parsed.preset, parsed.config, parsed.options, parsed.outputs
 

@@ -244,7 +244,8 @@ class LossEmphasis(eqx.Module):
             )
         if is_concrete(groups):
             # Not in JAX, which would trace the comparison where the labels are a constant.
-            low, high = int(np.min(groups)), int(np.max(groups))
+            labels = np.asarray(groups)
+            low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= (self.num_groups or 0):
                 raise ValueError(
                     f"groups must be labels in 0 … {(self.num_groups or 0) - 1}, got labels in "

@@ -53,7 +53,7 @@ def _opengl() -> object:
     try:
         import mujoco
     except ImportError:
-        raise SystemExit("drawing needs MuJoCo: pip install 'steelyard[mujoco]'") from None
+        raise SystemExit("drawing needs MuJoCo: pip install 'mujoco>=3.8,<3.9'") from None
     try:
         context = mujoco.GLContext(*SIZE)
     except Exception as error:

@@ -45,8 +45,9 @@ class Plant:
     Attributes:
         name: Of the car, for reports.
         unknowns: What to identify, by name; SI units.
-        build: ``values -> mujoco.MjModel``, for a value of every unknown. The model's free body is
-            called ``base`` and stands at the tracked point, its actuators take the command.
+        spec: ``values -> mujoco.MjSpec``, for a value of every unknown. Its first joint is the free
+            one of the tracked point; its actuators are ``velocity``, which takes the first command,
+            and ``steering``.
 
     Raises:
         ValueError: There is no unknown, or a first guess is not between its bounds.
@@ -54,7 +55,7 @@ class Plant:
 
     name: str
     unknowns: Mapping[str, Unknown]
-    build: Callable[[Values], Any]
+    spec: Callable[[Values], Any]
 
     def __post_init__(self):
         object.__setattr__(self, "unknowns", MappingProxyType(dict(self.unknowns)))
@@ -71,6 +72,10 @@ class Plant:
     def start(self) -> dict[str, float]:
         """First guess of every unknown."""
         return {name: unknown.start for name, unknown in self.unknowns.items()}
+
+    def model(self, values: Values) -> Any:
+        """Compile the ``mujoco.MjModel`` of some values."""
+        return self.spec(values).compile()
 
 
 MUSHR_TRUTH: Values = MappingProxyType(
@@ -118,75 +123,83 @@ def mushr_plant(guess: Mapping[str, float] | None = None) -> Plant:
         raise ValueError(f"unknown of {', '.join(MUSHR_TRUTH)}: got {unheard[0]!r}")
     starts = {name: MUSHR_TRUTH[name] * share for name, share in shares.items()}
     unknowns = {name: Unknown(value, 0.4 * value, 2.5 * value) for name, value in starts.items()}
-    return Plant("mushr", unknowns, mushr_model)
+    return Plant("mushr", unknowns, mushr_spec)
 
 
-def mushr_model(values: Values) -> Any:
-    """Compile the car of ``car-mujoco`` with some of its numbers changed.
+def mushr_spec(values: Values) -> Any:
+    """Return the ``mujoco.MjSpec`` of ``car-mujoco`` with some of its numbers changed.
 
     Args:
         values: By name: ``friction`` or fields of :class:`CarParameters`.
     """
     fields = {name: float(value) for name, value in values.items() if name != "friction"}
-    model = require_mujoco().MjModel.from_xml_string(
-        car_xml(dataclasses.replace(MUSHR, **fields))
-    )
-    return _with_friction(model, values.get("friction", MUSHR_FRICTION))
+    spec = require_mujoco().MjSpec.from_string(car_xml(dataclasses.replace(MUSHR, **fields)))
+    return _with_friction(spec, values.get("friction", MUSHR_FRICTION))
 
 
+_MASS, _ARM, _CENTRE, _FRONT = (
+    float(getattr(DART.single_track, name)) for name in ("mass", "arm", "rear", "front")
+)
 DART_CAR = CarParameters(
-    front_axle=DART.single_track.front + DART.single_track.rear - DART.single_track.arm,
-    rear_axle=DART.single_track.arm,
-    track=DART.track,
+    front_axle=_CENTRE + _FRONT - _ARM,
+    rear_axle=_ARM,
+    track=0.16,
     wheel_radius=0.0325,
     wheel_half_width=0.013,
     wheel_mass=0.04,
-    base_mass=DART.single_track.mass - 4 * 0.04 - 0.01,
+    base_mass=_MASS - 4 * 0.04 - 0.01,
     base_half_size=(0.07, 0.045, 0.02),
-    base_centre=(DART.single_track.rear - DART.single_track.arm, 0.0, 0.01),
+    base_centre=(_CENTRE - _ARM, 0.0, 0.01),
     camera_mass=1e-6,
     lidar_mass=1e-6,
     wheel_armature=1e-5,
-    steering_lag=DART.single_track.tau_steer,
 )
-"""The DART car: geometry, mass and centre of mass as its authors measured them; its wheels (radius,
-mass) are nominal, its box gives the yaw inertia that they identified within 5 %."""
+"""The DART car: wheelbase, mass and centre of mass as its authors measured them; track and wheels
+are nominal, the box gives the yaw inertia that they identified within 5 %. (With their ``track`` of
+0.08 m, which must be half of it, the simulated car tips over in turns.)"""
 
 
 def dart_plant() -> Plant:
-    """The DART car with ten numbers unknown; first guesses as the single-track peer's.
+    """The DART car with eleven numbers unknown; first guesses as the single-track peer's.
 
     Forces are in N: ``c1`` at standstill and full opening, ``c2`` its loss per m/s, ``r0`` dry,
-    ``r1`` per m/s. Steering is ``steering_gain · command + steering_trim``, rad.
+    ``r1`` per m/s. Steering is ``steering_gain · command + steering_trim``, rad. The nearest that
+    MuJoCo has to a tyre's slip is how soft friction is beside the normal contact: ``log_impratio``,
+    a power of ten.
     """
     car, drive = DART.single_track, DART.single_track.drive
-    force = DART.single_track.mass
     guesses = {
-        "friction": 0.84,
-        "c1": drive.c1 * force,
-        "c2": drive.c2 * force,
-        "u0": drive.u0,
-        "r0": drive.r0 * force,
-        "r1": drive.r1 * force,
+        "c1": drive.c1 * _MASS,
+        "c2": drive.c2 * _MASS,
+        "r0": drive.r0 * _MASS,
+        "r1": drive.r1 * _MASS,
         "drive_lag": car.tau_drive,
         "steering_lag": car.tau_steer,
         "steering_gain": car.steering_gain / DartConfig().steering_lock_rad,
     }
-    unknowns = {name: Unknown(value, value / 3, 3 * value) for name, value in guesses.items()}
-    unknowns["friction"] = Unknown(0.84, 0.2, 1.5)
-    unknowns["u0"] = Unknown(drive.u0, 0.05, 0.3)
-    unknowns["steering_trim"] = Unknown(car.steering_trim, -0.1, 0.1)
-    return Plant("dart", unknowns, dart_model)
+    unknowns = {
+        name: Unknown(float(value), float(value / 3), float(3 * value))
+        for name, value in guesses.items()
+    }
+    unknowns["friction"] = Unknown(float(car.front_tyre.peak), 0.2, 1.5)
+    unknowns["u0"] = Unknown(float(drive.u0), 0.05, 0.3)
+    unknowns["steering_trim"] = Unknown(float(car.steering_trim), -0.1, 0.1)
+    unknowns["log_impratio"] = Unknown(-1.0, -2.5, 1.0)
+    return Plant("dart", unknowns, dart_spec)
 
 
-def dart_model(values: Values) -> Any:
-    """Compile the DART car.
+def dart_spec(values: Values) -> Any:
+    """Return the ``mujoco.MjSpec`` of the DART car.
 
     Args:
         values: Of every unknown of :func:`dart_plant`.
     """
     mujoco = require_mujoco()
-    car = dataclasses.replace(DART_CAR, steering_lag=float(values["steering_lag"]))
+    car = dataclasses.replace(
+        DART_CAR,
+        steering_lag=float(values["steering_lag"]),
+        impratio=10.0 ** float(values["log_impratio"]),
+    )
     spec = mujoco.MjSpec.from_string(car_xml(car))
     spec.joint("steering").range = (-_DART_STEERING, _DART_STEERING)
 
@@ -208,16 +221,16 @@ def dart_model(values: Values) -> Any:
     steering.ctrlrange = (-_DART_STEERING, _DART_STEERING)
     steering.gainprm[0] = car.steering_kp * values["steering_gain"]
     steering.biasprm[0] = car.steering_kp * values["steering_trim"]
-    return _with_friction(spec.compile(), values["friction"])
+    return _with_friction(spec, values["friction"])
 
 
 _DART_STEERING = 0.7
 """Bound of angle and command, rad, beyond what either reaches."""
 
 
-def _with_friction(model: Any, friction: float) -> Any:
+def _with_friction(spec: Any, friction: float) -> Any:
     if not 0.0 < friction < math.inf:
         raise ValueError(f"a tyre's friction is positive and finite: got {friction}")
     for wheel in WHEELS:
-        model.geom(wheel).friction[0] = friction
-    return model
+        spec.geom(wheel).friction[0] = friction
+    return spec

@@ -40,7 +40,6 @@ def roll_out(model: Any, recordings: Recordings, threads: int = 1) -> Float[Arra
     mujoco = require_mujoco()
     every = substeps(model, recordings)
     starts, controls = start_states(model, recordings), held_commands(model, recordings)
-    twists = [np.asarray(recordings.window.twist[:, :1], np.float64)]
     parts = []
     with mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0) as rollout:
         data = [mujoco.MjData(model) for _ in range(threads)]
@@ -51,7 +50,9 @@ def roll_out(model: Any, recordings: Recordings, threads: int = 1) -> Float[Arra
                 [model] * count, data, starts[chunk], controls[chunk], chunk_size=1
             )
             parts.append(np.stack([motion(model, each, every)[:, 3:] for each in states]))
-    return jnp.asarray(np.concatenate([twists[0], np.concatenate(parts)], axis=1))
+    first_twist = np.asarray(recordings.window.twist[:, :1])
+    twist = np.concatenate(parts).astype(first_twist.dtype)
+    return jnp.asarray(np.concatenate([first_twist, twist], axis=1))
 
 
 def motion(
@@ -61,7 +62,7 @@ def motion(
 
     Args:
         model: Of the simulator.
-        states: Its full physics states after each time step: time, positions, velocities, actuators.
+        states: Its physics states after each time step: time, positions, velocities, actuators.
         every: Time steps of a control step.
 
     Returns:

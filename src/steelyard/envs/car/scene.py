@@ -191,7 +191,7 @@ def require_mujoco() -> Any:
         import mujoco.rollout
     except ImportError as error:
         raise ImportError(
-            "car-mujoco needs MuJoCo: pip install 'steelyard[mujoco]' "
+            "car-mujoco needs MuJoCo: pip install 'mujoco>=3.8,<3.9' "
             "(car-single-track needs nothing)"
         ) from error
     return mujoco

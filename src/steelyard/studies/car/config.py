@@ -174,7 +174,10 @@ def _full() -> CarConfig:
 def _reference() -> CarConfig:
     tail = RolloutCvarConfig(group="item", warmup=0.0, anneal_end=0.0, scale_match=False)
     loss = dataclasses.replace(_reference_loss(), rollout_cvar=tail, input_noise=0.0)
-    agent = DynamicsConfig(loss=loss, groups=256, windows_per_group=1, integrator="next")
+    optim = OptimConfig(average_decay=0.0)
+    agent = DynamicsConfig(
+        loss=loss, groups=256, windows_per_group=1, integrator="next", optim=optim
+    )
     return CarConfig(
         arms=MATRIX,
         sweep_all=False,

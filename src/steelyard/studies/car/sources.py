@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from steelyard.envs.car.single_track import generate_single_track
 from steelyard.studies.car.config import RealData, SimulatedData
 from steelyard.studies.cells import Store
 from steelyard.training.dynamics import Cut
+from steelyard.training.plain import from_plain
 
 HOLD_OUT = "dart hold-out"
 DART_STEP_S = 0.05
@@ -133,3 +135,20 @@ def real_source(real: RealData, fold: Fold) -> Source:
     train, validation, tests = dart_split(_dart(folder), fold.fold).apply(_dart(folder))
     named = {f"dart {group}": part for group, part in tests.items()}
     return Source(train, validation, {**named, HOLD_OUT: validation}, fold.cut)
+
+
+def source_of_run(path: Path) -> Source:
+    """The trajectories of a finished run of the study, from what its folder says.
+
+    Args:
+        path: ``<runs>/car/<run id>``.
+
+    Raises:
+        ConfigError: Its ``config.json`` is not one of this study's.
+    """
+    saved = json.loads((path / "config.json").read_text())["config"]["data"]
+    place = str(path / "config.json")
+    if saved.get("kind") == "Fold":
+        return real_source(RealData(), from_plain(Fold, saved, place, "data"))
+    data = from_plain(SimulatedData, saved, place, "data")
+    return simulated_source(data, Store(path.resolve().parent.parent, "car"))
