@@ -67,6 +67,18 @@ def test_the_learner_of_least_held_out_loss_is_kept(tmp_path):
     assert [row["val/loss"] for row in rows_of(tmp_path)] == [250.0, 0.0, 250.0, 500.0]
 
 
+def test_a_held_out_loss_that_is_not_finite_is_never_kept_and_stops_nothing(tmp_path):
+    problem = climbing(500.0).problem
+
+    def validate(agent, data):
+        return {"val/loss": jnp.where(agent.position < 600, jnp.inf, agent.position)}
+
+    kept = train_offline(
+        problem._replace(validate=validate), OfflineConfig(1_000), group(tmp_path), HEALTHY, 8
+    )
+    np.testing.assert_array_equal(kept.position, [750.0, 750.0])
+
+
 def test_without_held_out_data_the_last_learner_is_kept(tmp_path):
     kept = train_offline(climbing(None).problem, OfflineConfig(600), group(tmp_path), HEALTHY, 8)
     np.testing.assert_array_equal(kept.position, [600.0, 600.0])

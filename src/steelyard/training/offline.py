@@ -100,7 +100,7 @@ def train_offline(
 
     def one(
         state: OfflineState, data: Any, key: PRNGKeyArray, start: Array, steps: int
-    ) -> tuple[OfflineState, dict[str, Array]]:
+    ) -> tuple[OfflineState, dict[str, Array], dict[str, Array]]:
         def body(agent: Any, step: Array) -> tuple[Any, dict[str, Array]]:
             draw_key, update_key = jax.random.split(fold(key, LEARN, step))
             batch, weights = problem.draw(data, draw_key, batch_size)
@@ -110,16 +110,16 @@ def train_offline(
         agent, metrics = jax.lax.scan(body, state.agent, start + jnp.arange(steps))
         metrics = jax.tree.map(jnp.mean, metrics)
         if problem.validate is None:
-            return OfflineState(agent, agent, state.best_loss), metrics
+            return OfflineState(agent, agent, state.best_loss), metrics, {}
         held_out = problem.validate(agent, data)
         loss = held_out["val/loss"]
         best = select(loss < state.best_loss, agent, state.best)
         best_loss = jnp.minimum(loss, state.best_loss)
-        return OfflineState(agent, best, best_loss), metrics | held_out
+        return OfflineState(agent, best, best_loss), metrics, held_out
 
     def advance(
         state: OfflineState, data: Any, shared: Any, keys: Array, start: Array, steps: int
-    ) -> tuple[OfflineState, dict[str, Array]]:
+    ) -> tuple[OfflineState, dict[str, Array], dict[str, Array]]:
         def of_run(state: OfflineState, data: Any, key: PRNGKeyArray) -> tuple:
             return one(state, data if shared is None else (shared, data), key, start, steps)
 
@@ -139,10 +139,12 @@ def train_offline(
     tick(step)
     while step < config.steps:
         chunk = min(config.log_interval, config.steps - step)
-        state, metrics = advance(state, data, shared, keys, step, chunk)
+        state, metrics, held_out = advance(state, data, shared, keys, step, chunk)
         values = {name: np.asarray(value) for name, value in metrics.items()}
         step += chunk
+        # A held-out loss that is not finite is never the least; the run itself may go on.
         group.freeze_non_finite(step, values)
+        values |= {name: np.asarray(value) for name, value in held_out.items()}
         group.log(step, values)
         tick(step, f"loss {np.mean(values['train/loss']):.2g}" if "train/loss" in values else "")
         interval = config.checkpoint_interval
