@@ -161,7 +161,7 @@ def test_no_threads_are_refused():
 
 def test_missing_simulator_names_the_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mujoco", None)
-    with pytest.raises(ImportError, match=r"pip install 'steelyard\[mujoco\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'mujoco>=3.8"):
         generate("mixed", 1, 0)
 
 
