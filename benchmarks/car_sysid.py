@@ -36,6 +36,7 @@ from steelyard.evaluation.model_rollout import (
 )
 from steelyard.evaluation.motion_metrics import MotionErrors, summarise_motion
 from steelyard.training.dynamics_scores import rollouts
+from steelyard.training.dynamics_windows import Cut
 from steelyard.training.sysid import DIFFERENCES, KNEE, PlantFit, fit_plant
 from steelyard.training.sysid_plants import MUSHR_TRUTH, Plant, dart_plant, mushr_plant
 from steelyard.training.sysid_rollouts import roll_out
@@ -132,7 +133,7 @@ def dart(fold: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def windows_of(trajectories: Trajectories) -> Recordings:
-    return rollouts(trajectories, DART_HISTORY, DART_STEPS, DART_LEAD)[0]
+    return rollouts(trajectories, DART_HISTORY, Cut(DART_STEPS, DART_LEAD))[0]
 
 
 def thinned(recordings: Recordings, most: int) -> Recordings:

@@ -19,7 +19,8 @@ from steelyard.data.trajectories import Trajectories
 from steelyard.emphasis.loss_emphasis import LossEmphasis
 from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
 from steelyard.numerics.vehicle import MUSHR
-from steelyard.training.dynamics import Cut, context_of, play, recordings_of
+from steelyard.training.dynamics import context_of, play
+from steelyard.training.dynamics_windows import Cut, recordings_of
 
 DRIFT = np.array([0.02, -0.01, 0.03], np.float32)  # of the twist, per step
 CUT = Cut(steps=10, lead=8)

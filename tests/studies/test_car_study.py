@@ -144,7 +144,7 @@ def test_scores_are_those_of_the_kept_model_on_the_test_rollouts(finished):
     cell = next(c for c in STUDY.plan(config, store) if c.arm == "structured")
     run_folder = store.folder(cell)
     kept = load_model(run_folder.path / "checkpoints" / "best.safetensors")
-    test = simulated_source(DATA, store).tests["mixed"]
+    test = simulated_source(DATA, store).tests["mixed"].trajectories
     twist = np.stack(
         [test.twist[o : o + n] for o, n in zip(test.offsets, test.lengths, strict=True)]
     )
@@ -248,7 +248,7 @@ def test_a_run_of_the_study_can_be_evaluated_again_by_command(finished, capsys):
     assert line.startswith("mixed: 3 rollouts")
     written = Path(line.split("→")[1].strip())
     ids = json.loads(written.read_text())["eval_config"]["evaluated_ids"]
-    test = simulated_source(DATA, store).tests["mixed"]
+    test = simulated_source(DATA, store).tests["mixed"].trajectories
     assert set(ids) < set(test.ids)
 
 

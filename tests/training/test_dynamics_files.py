@@ -32,6 +32,7 @@ from steelyard.training.dynamics_files import (
     write_losses_csv,
 )
 from steelyard.training.dynamics_scores import evaluate_model, rollouts
+from steelyard.training.dynamics_windows import Cut
 
 REFERENCE_COLUMNS = [
     *("epoch", "train_loss", "val_loss", "train_one_step", "train_rollout", "train_pose"),
@@ -149,6 +150,6 @@ def test_an_evaluation_writes_metrics_and_figures_of_every_trajectory(tmp_path):
 
 def test_rollouts_of_a_length_are_called_after_trajectory_and_state():
     data = recorded(2, states=12)
-    recordings, ids = rollouts(data, history=1, steps=5)
+    recordings, ids = rollouts(data, history=1, cut=Cut(5, lead=1))
     assert ids == ("run0@1", "run0@6", "run1@1", "run1@6")
     np.testing.assert_array_equal(recordings.window.twist[3, 0], data.twist[12 + 6])

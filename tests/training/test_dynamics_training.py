@@ -7,25 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from tiny_car import ARM, HELD_OUT, LAG, RUN, SHARP, TRAIN, WHEELBASE, recordings, run_of
 from tiny_runs import group, rows_of, silent
 
-from steelyard.agents.dynamics import ModelConfig, predict
+from steelyard.agents.dynamics import HardReplayConfig, ModelConfig, predict
 from steelyard.agents.dynamics.models import PlantModel
 from steelyard.agents.dynamics.plants import SingleTrackPlant
 from steelyard.data.trajectories import Trajectories
+from steelyard.emphasis.weightings import Rank
 from steelyard.numerics import se2
 from steelyard.numerics.vehicle import MUSHR, to_unconstrained
 from steelyard.training.dynamics import (
-    Cut,
-    WindowTable,
     loss_emphasis,
     measure,
-    recordings_of,
     take_learner,
     train_dynamics,
     validation,
+    windows_of,
 )
+from steelyard.training.dynamics_windows import Cut, WindowTable, recordings_of
 
 # -- what is drawn ---------------------------------------------------------------------------
 
@@ -49,11 +50,12 @@ def draw():
 def many(draw, table, groups=6, each=2):
     """Indices and labels of 400 batches."""
     drawn = [draw(table, jax.random.key(i), groups, each) for i in range(400)]
+    assert all((np.asarray(owed) == 1.0).all() for _, _, owed in drawn)
     return (np.stack([np.asarray(pair[k]) for pair in drawn]) for k in (0, 1))
 
 
 def test_no_window_crosses_the_end_of_a_trajectory(ragged):
-    table = WindowTable.of(ragged, RUN)
+    table = windows_of(ragged, RUN)
     start, owner = np.asarray(table.start), np.asarray(table.trajectory)
     assert len(start) == sum(max(n - 3, 0) for n in LENGTHS)
     first, last = ragged.offsets[owner], ragged.offsets[owner] + ragged.lengths[owner] - 1
@@ -62,7 +64,7 @@ def test_no_window_crosses_the_end_of_a_trajectory(ragged):
 
 
 def test_every_window_is_reachable_and_units_come_in_proportion_to_their_windows(ragged, draw):
-    table = WindowTable.of(ragged, RUN)
+    table = windows_of(ragged, RUN)
     index, labels = many(draw, table)
     assert set(index.ravel().tolist()) == set(range(13))
     assert (labels == np.repeat(np.arange(6), 2)).all()
@@ -82,7 +84,7 @@ def test_every_window_is_reachable_and_units_come_in_proportion_to_their_windows
 
 
 def test_blocks_of_a_recording_are_units_of_their_own(ragged, draw):
-    table = WindowTable.of(ragged, dataclasses.replace(RUN, block=4))
+    table = windows_of(ragged, dataclasses.replace(RUN, block=4))
     # Windows start at steps 0-2; 0; 0-3, 4-7 and 8.
     assert np.asarray(table.count).tolist() == [3, 1, 4, 4, 1]
     assert np.asarray(table.first).tolist() == [0, 3, 4, 8, 12]
@@ -97,12 +99,58 @@ def test_blocks_of_a_recording_are_units_of_their_own(ragged, draw):
 
 def test_past_commands_lie_in_the_windows_own_trajectory(ragged):
     model = dataclasses.replace(RUN.agent.model, history=2)
-    table = WindowTable.of(
+    table = windows_of(
         ragged, dataclasses.replace(RUN, agent=dataclasses.replace(RUN.agent, model=model))
     )
     owner = np.asarray(table.trajectory)
     assert np.asarray(table.count).tolist() == [1, 7]
     assert (np.asarray(table.start) - ragged.offsets[owner] >= 2).all()
+
+
+def test_units_drawn_by_other_chances_owe_for_it(ragged, draw):
+    """The weighted mean of any number of the windows stays that of uniform draws."""
+    table = windows_of(ragged, RUN)
+    chances = jnp.array([0.1, 0.7, 0.2])
+    drawn = [draw(table, jax.random.key(i), 6, 2, chances) for i in range(400)]
+    index, owed = (np.stack([np.asarray(d[k]) for d in drawn]) for k in (0, 2))
+    unit = np.asarray(table.unit)[index]
+    share = np.bincount(unit.ravel(), minlength=3) / unit.size
+    np.testing.assert_allclose(share, chances, atol=0.01)
+    np.testing.assert_allclose(owed, (np.array([3, 1, 9]) / 13 / chances)[unit], rtol=1e-5)
+    number = np.arange(13.0) ** 2
+    assert np.mean(owed * number[index]) == pytest.approx(number.mean(), rel=0.03)
+
+
+# -- hard replay -----------------------------------------------------------------------------
+
+
+def with_replay(**settings):
+    replay = HardReplayConfig(enabled=True, **settings)
+    return dataclasses.replace(RUN, agent=dataclasses.replace(RUN.agent, hard_replay=replay))
+
+
+@pytest.mark.parametrize("settings", [{"power": 0.0}, {"floor": 1.0}])
+def test_hard_replay_without_sharpness_is_the_plain_run_bit_for_bit(settings, tmp_path, compiler):
+    plain, replayed = (
+        train_dynamics((run,), group(tmp_path / name, seeds=(0,)), TRAIN, HELD_OUT, silent)
+        for name, run in (("plain", RUN), ("replay", with_replay(**settings)))
+    )
+    same = jax.tree.map(lambda x, y: bool(jnp.all(x == y)), plain.model, replayed.model)
+    assert all(jax.tree.leaves(same))
+
+
+def test_hard_replay_draws_the_trajectory_of_largest_loss_most_often(tmp_path):
+    run = with_replay(power=1.0, floor=0.2)
+    learner = take_learner(
+        train_dynamics((run,), group(tmp_path, seeds=(0,)), TRAIN, HELD_OUT, silent), 0
+    )
+    last = np.asarray(learner.last_loss)
+    assert (last < 1e30).all(), "every trajectory was drawn once"
+    table = windows_of(TRAIN, run)
+    chances = Rank(1.0, 0.0)(learner.last_loss[table.owner], base=table.base)
+    ratio = np.asarray(chances / table.base)
+    assert np.argmax(ratio) == np.argmax(last[np.asarray(table.owner)])
+    assert spearmanr(ratio, last[np.asarray(table.owner)]).statistic == pytest.approx(1.0)
 
 
 # -- what chooses the kept model -------------------------------------------------------------

@@ -36,7 +36,7 @@ def climbing(best: float | None) -> Counted:
     """A problem whose held-out loss is least at ``best``, and how often it was traced."""
     traces: list[int] = []
 
-    def draw(data, key, rows):
+    def draw(agent, data, key, rows):
         traces.append(rows)
         return data, None
 

@@ -12,6 +12,7 @@ from steelyard.envs.car.generate import generate, planar_motion, simulate
 from steelyard.envs.car.sets import CarDraw, CarSet
 from steelyard.evaluation.model_rollout import Recordings, predict, whole_trajectories
 from steelyard.training.dynamics_scores import rollouts
+from steelyard.training.dynamics_windows import Cut
 from steelyard.training.sysid import fit_plant, require_sysid
 from steelyard.training.sysid_plants import (
     DART_CAR,
@@ -82,7 +83,7 @@ def test_a_trajectory_does_not_depend_on_its_company_nor_on_threads(recorded):
 
 
 def test_a_window_cut_from_a_drive_goes_on_as_the_drive_did():
-    windows, _ = rollouts(steady_turn(1.0, 0.15), history=5, steps=6)
+    windows, _ = rollouts(steady_turn(1.0, 0.15), history=5, cut=Cut(6, lead=5))
     twist = roll_out(mushr_plant().model(MUSHR_TRUTH), windows)
     np.testing.assert_allclose(twist, windows.window.twist, atol=0.01)
 
@@ -90,7 +91,7 @@ def test_a_window_cut_from_a_drive_goes_on_as_the_drive_did():
 def test_starts_have_the_recorded_motion_and_rolling_wheels():
     plant = dart_plant()
     model = plant.model(plant.start)
-    windows, _ = rollouts(steady_turn(1.0, 0.2), history=5, steps=6)
+    windows, _ = rollouts(steady_turn(1.0, 0.2), history=5, cut=Cut(6, lead=5))
     window = windows.window
     state = start_states(model, windows)
     twist, pose, _ = planar_motion(state[:, 1:8], state[:, 1 + model.nq : 7 + model.nq])
@@ -115,7 +116,7 @@ def test_starts_have_the_recorded_motion_and_rolling_wheels():
 def test_a_lag_that_is_known_to_be_over_starts_at_its_command_and_one_from_rest_at_zero():
     model = mushr_plant().model(MUSHR_TRUTH)
     turn = steady_turn(1.0, 0.2)
-    late = start_states(model, rollouts(turn, history=5, steps=6)[0])
+    late = start_states(model, rollouts(turn, history=5, cut=Cut(6, lead=5))[0])
     rest = start_states(model, whole_trajectories(turn))
     assert late[0, -1] == pytest.approx(0.2, abs=1e-6)
     assert rest[0, -1] == 0.0

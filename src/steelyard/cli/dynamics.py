@@ -17,10 +17,12 @@ from steelyard.data.mushr import mushr_split
 from steelyard.data.splits import Split, random_split, write_split
 from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.motion_metrics import motion_metrics
+from steelyard.studies.car.sources import Test
 from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.hardware import hardware, use_device
-from steelyard.training.dynamics import Cut, DynamicsRun, take_learner, train_dynamics
+from steelyard.training.dynamics import DynamicsRun, take_learner, train_dynamics
 from steelyard.training.dynamics_files import keep_losses, write_run_files
+from steelyard.training.dynamics_windows import Cut
 from steelyard.training.group import RunGroup
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.progress import progress
@@ -154,7 +156,8 @@ def train(rest: list[str]) -> None:
     if state["state"] != "done":
         with _status_kept(folder):
             learner = _train(cell, run, parts, folder, held_out_steps, options.sinks)
-            errors = score(learner, parts[2], folder.path, held_out_steps, options.figures)
+            tests = {name: Test(part, _cut(run, held_out_steps)) for name, part in parts[2].items()}
+            errors = score(learner, tests, folder.path, options.figures)
             _finish(folder, run, learner, errors)
     _show(folder)
 
@@ -231,12 +234,16 @@ def _train(
         progress(f"{cell.arm}, seed {cell.seed}", run.steps) as tick,
     ):
         kept = keep_losses([folder], training.num_steps, batch, tick)
-        history = run.agent.model.history
-        cut = None if held_out_steps is None else Cut(held_out_steps, lead=history)
+        cut = _cut(run, held_out_steps)
         agents = train_dynamics([run], group, training, held_out, kept, cut=cut)
         learner = take_learner(agents, 0)
         write_run_files(folder.path, run, learner, training)
         return learner
+
+
+def _cut(run: DynamicsRun, steps: int | None) -> Cut | None:
+    """Rollouts of some steps, with just the past before them that the model reads."""
+    return None if steps is None else Cut(steps, lead=run.agent.model.history)
 
 
 @contextlib.contextmanager

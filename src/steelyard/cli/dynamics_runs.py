@@ -14,11 +14,13 @@ from steelyard.data.findings import DatasetNotFoundError
 from steelyard.data.splits import SPLIT_FILE, choose, read_split, take
 from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
+from steelyard.evaluation.motion_plots import file_stem
 from steelyard.numerics.tail_statistics import summarise_tail
-from steelyard.studies.car.sources import source_of_run
+from steelyard.studies.car.sources import Test, source_of_run
 from steelyard.training.dynamics_export import export_onnx
 from steelyard.training.dynamics_files import MODEL_FILE, load_model
 from steelyard.training.dynamics_scores import evaluate_model, evaluation_name
+from steelyard.training.dynamics_windows import Cut
 from steelyard.training.reference_car import refuse_checkpoint
 from steelyard.training.run_folder import RunFolder
 
@@ -88,35 +90,36 @@ def evaluate(rest: list[str]) -> None:
     folder = RunFolder(options.run)
     learner = _kept(folder)
     settings = folder.read("config.json") or {}
-    lead = None
     if settings.get("study") == "car":
-        source = source_of_run(options.run)
-        whole = source.tests
-        names = {group: part.ids for group, part in whole.items()}
-        steps, lead = (source.cut.steps, source.cut.lead) if source.cut else (None, None)
+        whole = source_of_run(options.run).tests
     else:
         data, names = _test_data(folder, options)
-        whole = {group: take(data, ids) for group, ids in names.items()}
         steps = settings.get("config", {}).get("held_out_steps")
-    chosen = {
-        group: choose(ids, len(ids), False)
-        if options.num_eval_trajs is None
-        else choose(ids, options.num_eval_trajs, options.random, options.seed)
-        for group, ids in names.items()
-    }
+        cut = None if steps is None else Cut(steps, lead=learner.config.model.history)
+        whole = {group: Test(take(data, ids), cut) for group, ids in names.items()}
     errors = score(
         learner,
-        {group: take(whole[group], ids) for group, ids in chosen.items()},
+        {group: _chosen(test, options, learner) for group, test in whole.items()},
         options.run,
-        options.held_out_steps or steps,
         options.figures,
-        lead=lead,
         requested=options.num_eval_trajs,
         random=options.random,
         seed=options.seed if options.random else None,
     )
     for (group, place), found in errors.items():
         print(score_line(group, found, place))
+
+
+def _chosen(test: Test, options: Evaluate, learner: Dynamics) -> Test:
+    """The part of a test set that was asked for, in rollouts of the length asked for."""
+    ids = test.trajectories.ids
+    count = len(ids) if options.num_eval_trajs is None else options.num_eval_trajs
+    ids = choose(ids, count, options.random, options.seed)
+    cut = test.cut
+    if options.held_out_steps is not None:
+        lead = learner.config.model.history if cut is None else cut.lead
+        cut = Cut(options.held_out_steps, lead)
+    return Test(take(test.trajectories, ids), cut)
 
 
 def _test_data(
@@ -158,20 +161,13 @@ Scored = dict[tuple[str, Path], MotionErrors]
 
 
 def score(
-    learner: Dynamics,
-    tests: dict[str, Trajectories],
-    folder: Path,
-    steps: int | None,
-    figures: int | None,
-    **how: Any,
+    learner: Dynamics, tests: dict[str, Test], folder: Path, figures: int | None, **how: Any
 ) -> Scored:
     """Evaluate on each group of test trajectories; groups are never pooled."""
     stamp, found = evaluation_name(folder), {}
-    for group, part in tests.items():
-        name = stamp if len(tests) == 1 else f"{stamp}_{group}"
-        errors = evaluate_model(
-            learner, part, folder, name=name, steps=steps, figures=figures, **how
-        )
+    for group, (part, cut) in tests.items():
+        name = stamp if len(tests) == 1 else f"{stamp}_{file_stem(group)}"
+        errors = evaluate_model(learner, part, folder, name=name, cut=cut, figures=figures, **how)
         found[group, folder / "eval" / name / "metrics.json"] = errors
     return found
 

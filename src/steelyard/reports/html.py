@@ -17,7 +17,13 @@ from steelyard.reports.markup import (
 )
 from steelyard.reports.model import Summary
 from steelyard.reports.records import Record, label
-from steelyard.reports.tables import arm_table, comparison_table, duration, provenance
+from steelyard.reports.tables import (
+    arm_table,
+    comparison_table,
+    duration,
+    panel_tables,
+    provenance,
+)
 from steelyard.reports.tail_tables import (
     WORST,
     tail_arm_table,
@@ -70,6 +76,10 @@ def report_html(
         section("What to keep in mind", bullets(caveats(summary), "caveats")),
         *_tails(summary, tail_pictures),
         section("Results", table("Means over seeds.", *arm_table(summary))),
+        *(
+            section(panel.title, table("Means over seeds.", *rest))
+            for panel, rest in panel_tables(summary)
+        ),
         section("Comparisons", _comparisons(summary)),
         section("Figures", *(figure(picture) for picture in pictures)),
         section("Every run", _runs(records, summary)),

@@ -42,7 +42,8 @@ def list_missing(arms: Sequence[ArmSummary], spec: StudyReport, seeds: Sequence[
     present = {arm.arm for arm in arms}
     missing = [f"{arm.title}: no run" for arm in spec.arms if arm.name not in present]
     for arm in arms:
-        absent = [str(seed) for seed in seeds if seed not in arm.seeds]
+        expected = spec.expected.get(arm.label, seeds)
+        absent = [str(seed) for seed in expected if seed not in arm.seeds]
         if absent:
             missing.append(f"{arm.title}: no run for seed {', '.join(absent)}")
         empty = [str(s) for s in arm.seeds if s not in arm.values[spec.primary_metric]]

@@ -1,4 +1,4 @@
-"""One record per finished run, and the JSON-lines file ``raw.jsonl`` that keeps them."""
+"""One record per finished run, and the JSON-lines files ``raw*.jsonl`` that keep them."""
 
 import collections
 import dataclasses
@@ -10,6 +10,9 @@ from typing import Literal
 
 from steelyard.reports.files import write_atomic
 from steelyard.reports.schema import SchemaError, as_json, parse
+
+MOST_BYTES = 900_000
+"""Of one file of records, so that it is no large file in a repository."""
 
 Number = int | float
 AxisValue = int | float | str
@@ -114,12 +117,60 @@ def validate(records: Sequence[Record]) -> None:
 
 
 def load_records(path: Path) -> list[Record]:
-    """Read ``raw.jsonl`` and validate it; blank lines are skipped.
+    """Read ``raw.jsonl``, with ``raw-2.jsonl`` and so on beside it, and validate them.
+
+    Blank lines are skipped.
 
     Raises:
         SchemaError: If a line is no JSON object or a field is missing, unknown or of another type.
         ValueError: See ``validate``.
     """
+    records = [record for part in (path, *_parts(path)) for record in _read(part)]
+    try:
+        validate(records)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return records
+
+
+def dump_records(records: Iterable[Record], path: Path) -> Path:
+    """Write records as JSON lines and return the path.
+
+    What would make the file larger than ``MOST_BYTES`` goes on in ``raw-2.jsonl`` and so on. Each
+    file is written in one step.
+    """
+    parts, size = [""], 0
+    for record in records:
+        line = json.dumps(as_json(record), allow_nan=False) + "\n"
+        if parts[-1] and size + len(line) > MOST_BYTES:
+            parts.append("")
+            size = 0
+        parts[-1] += line
+        size += len(line)
+    kept = [path, *(_part(path, number) for number in range(2, len(parts) + 1))]
+    for place, text in zip(kept, parts, strict=True):
+        write_atomic(place, text)
+    for old in _parts(path):
+        if old not in kept:
+            old.unlink()
+    return path
+
+
+def _part(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files that continue one, in order."""
+    parts, number = [], 2
+    while _part(path, number).exists():
+        parts.append(_part(path, number))
+        number += 1
+    return parts
+
+
+def _read(path: Path) -> list[Record]:
+    """Read one file of records."""
     records = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         where = f"{path}:{number}"
@@ -131,14 +182,4 @@ def load_records(path: Path) -> list[Record]:
         except json.JSONDecodeError as error:
             raise SchemaError(f"{where}: must be one JSON object a line: {error}") from error
         records.append(parse(Record, value, where))
-    try:
-        validate(records)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
     return records
-
-
-def dump_records(records: Iterable[Record], path: Path) -> Path:
-    """Write records as JSON lines, in one step, and return the path."""
-    lines = (json.dumps(as_json(record), allow_nan=False) for record in records)
-    return write_atomic(path, "".join(f"{line}\n" for line in lines))

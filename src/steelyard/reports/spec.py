@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from steelyard.reports.files import write_atomic
+from steelyard.reports.files import json_text, write_atomic
 from steelyard.reports.records import AxisValue, Number
 from steelyard.reports.schema import as_json, parse
 
 Role = Literal["method", "baseline", "control", "anchor"]
-_OF_TAILS = ("tails", "item", "item_heading", "frontier", "controls")
+_OPTIONAL = ("expected", "tails", "item", "item_heading", "frontier", "controls", "panels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,21 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
+class Panel:
+    """A table of its own: more metrics of the arms at some axis values, means over seeds.
+
+    Attributes:
+        title: Heads the table.
+        axes: Only arms with these axis values are in it.
+        metrics: Its columns.
+    """
+
+    title: str
+    axes: dict[str, AxisValue]
+    metrics: tuple[Metric, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class StudyReport:
     """How to report a study.
 
@@ -101,6 +117,7 @@ class StudyReport:
         axis_titles: Axis names for people, e.g. ``{"demonstrations": "Demonstration episodes"}``.
         lines: Levels drawn in figures of the primary metric.
         seeds: Expected seeds; if empty, every seed that any arm has.
+        expected: Expected seeds of single arms by ``records.label``, where they are others.
         description: Paragraphs that say what was compared and how.
         limits: What the numbers do not show; printed in full.
         tails: Pairs whose errors per test item are compared; the first makes the headline. Without
@@ -109,6 +126,7 @@ class StudyReport:
         item_heading: What its error is, with the unit, e.g. ``"Position error, m"``.
         frontier: Arms in the order of their sharpness, the baseline first: mean against tail.
         controls: Arms shown beside the frontier and the curves of exceedance.
+        panels: Tables of their own, after those of all arms.
     """
 
     study: str
@@ -122,6 +140,7 @@ class StudyReport:
     axis_titles: dict[str, str] = dataclasses.field(default_factory=dict)
     lines: tuple[Line, ...] = ()
     seeds: tuple[int, ...] = ()
+    expected: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     description: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     tails: tuple[TailComparison, ...] = ()
@@ -129,6 +148,7 @@ class StudyReport:
     item_heading: str = ""
     frontier: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
+    panels: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a spec that refers to metrics or arms it does not define."""
@@ -179,6 +199,12 @@ class StudyReport:
         """What the error of an item is, with its unit."""
         return self.item_heading or "Error"
 
+    def metrics_at(self, axes: Mapping[str, AxisValue]) -> tuple[Metric, ...]:
+        """Return the metrics of all tables in which an arm with these axis values stands."""
+        more = (p.metrics for p in self.panels if p.axes.items() <= axes.items())
+        found = {m.name: m for metrics in (self.metrics, *more) for m in metrics}
+        return tuple(found.values())
+
     def arm(self, name: str) -> Arm:
         """Return an arm by name; one that the spec does not list shows under its own name."""
         return next((arm for arm in self.arms if arm.name == name), Arm(name, name))
@@ -196,8 +222,7 @@ def load_spec(path: Path) -> StudyReport:
 def dump_spec(spec: StudyReport, path: Path) -> Path:
     """Write ``report_spec.json`` in one step and return its path.
 
-    Fields about tails are left out where they are empty, so that they are no matter to a study
-    without any.
+    Fields that few studies need are left out where they are empty.
     """
-    content = {k: v for k, v in as_json(spec).items() if v or k not in _OF_TAILS}
-    return write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    content = {k: v for k, v in as_json(spec).items() if v or k not in _OPTIONAL}
+    return write_atomic(path, json_text(content))

@@ -105,7 +105,7 @@ def _summarise_arm(name: str, records: Sequence[Record], spec: StudyReport) -> A
             for record in records
             if (value := record.metric(metric.name)) is not None
         }
-        for metric in spec.metrics
+        for metric in spec.metrics_at(first.axes)
     }
     episodes = {sum(finite(r) is not None for r in record.per_start_returns) for record in records}
     return ArmSummary(

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from steelyard.numerics.statistics import LEVEL, RESAMPLES, Estimate
+from steelyard.reports.files import json_text
 from steelyard.reports.model import ArmSummary, ComparisonSummary, Summary
 from steelyard.reports.records import Number, Record, label
 from steelyard.reports.schema import as_json
+from steelyard.reports.spec import Panel
 from steelyard.reports.tail_tables import (
     tail_arm_table,
     tail_notes,
@@ -48,7 +50,7 @@ def summary_json(summary: Summary) -> str:
         "versions": summary.versions,
         "seconds": summary.seconds,
     }
-    return json.dumps(_rounded(as_json(content)), indent=2, ensure_ascii=False) + "\n"
+    return json_text(_rounded(as_json(content)))
 
 
 def results_json(records: Sequence[Record], summary: Summary) -> str:
@@ -94,6 +96,7 @@ def results_text(summary: Summary) -> str:
     title = f"{summary.spec.title} ({summary.spec.study}, preset {summary.preset})"
     blocks = [f"{title}\n{'=' * len(title)}", f"{claim}\n{proof}"]
     blocks += [*_tail_blocks(summary, _aligned), _aligned(head, rows)]
+    blocks += [f"{panel.title}\n\n{_aligned(*rest)}" for panel, rest in panel_tables(summary)]
     if summary.primary_comparisons:
         blocks.append(_aligned(*comparison_table(summary)))
     blocks.append("\n".join(f"- {text}" for text in caveats(summary)))
@@ -106,6 +109,7 @@ def results_markdown(summary: Summary) -> str:
     claim, proof = headline(summary)
     blocks = [f"**{claim}** {proof}", *_tail_blocks(summary, _markdown)]
     blocks.append(_markdown(*arm_table(summary)))
+    blocks += [f"{panel.title}:\n\n{_markdown(*rest)}" for panel, rest in panel_tables(summary)]
     if summary.primary_comparisons:
         blocks.append(_markdown(*comparison_table(summary)))
     blocks.append("\n".join(f"- {text}" for text in caveats(summary)))
@@ -134,6 +138,21 @@ def arm_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
         row += [seed_count(arm), f"{arm.episodes}/seed" if arm.episodes else ABSENT]
         rows.append(row)
     return head, rows
+
+
+def panel_tables(summary: Summary) -> list[tuple[Panel, tuple[list[str], list[list[str]]]]]:
+    """Return every panel that any arm is in, with header and rows."""
+    found = []
+    for panel in summary.spec.panels:
+        arms = [arm for arm in summary.arms if panel.axes.items() <= arm.axes.items()]
+        rows = [
+            [arm.name, *(_mean(arm.means[m.name], m.decimals) for m in panel.metrics)]
+            for arm in arms
+            if any(arm.means[m.name] for m in panel.metrics)
+        ]
+        if rows:
+            found.append((panel, (["Method", *(m.heading for m in panel.metrics)], rows)))
+    return found
 
 
 def comparison_table(summary: Summary) -> tuple[list[str], list[list[str]]]:

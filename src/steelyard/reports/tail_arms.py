@@ -38,7 +38,7 @@ def summarise_tail_arm(
 
     Returns:
         The errors and what they amount to, None where no run has any; and which finished runs have
-        none.
+        none, except where none has any at axis values that are not the primary ones.
 
     Raises:
         ValueError: If an error is negative or runs have errors of different numbers of items.
@@ -54,7 +54,8 @@ def summarise_tail_arm(
     absent = [str(record.seed) for record in records if record not in used]
     missing = [f"{arm.title}: no error per item for seed {', '.join(absent)}"] if absent else []
     if not used:
-        return None, missing
+        # Beside the primary axis values a test may have items of its own for each seed.
+        return None, [] if arm.suffix else missing
     errors = np.array([_errors(record, counts[0] if counts else 1) for record in used])
     tails = tuple(cvar(row, SHARE) for row in errors)
     good = errors[np.isfinite(errors).all(axis=1)]

@@ -11,8 +11,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from steelyard.agents.dynamics import (
     Dynamics,
@@ -25,17 +24,18 @@ from steelyard.agents.dynamics import (
     make_plant,
 )
 from steelyard.data.dart import DartConfig
-from steelyard.data.trajectories import Trajectories, TrajectoryData, Windows
+from steelyard.data.trajectories import Trajectories, TrajectoryData
 from steelyard.emphasis.loss_emphasis import LossEmphasis
-from steelyard.emphasis.weightings import Tail
+from steelyard.emphasis.samplers import Systematic
+from steelyard.emphasis.weightings import Rank, Tail
 from steelyard.evaluation.model_rollout import (
     Prediction,
     Recordings,
     Rollout,
     predict,
-    whole_trajectories,
 )
 from steelyard.numerics.vehicle import DART, MUSHR
+from steelyard.training.dynamics_windows import Cut, WindowTable, recordings_of
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.offline import OfflineConfig, OfflineProblem, Pack, train_offline
 
@@ -73,89 +73,6 @@ class DynamicsRun:
     """Steps of a recording whose windows belong together; none: whole trajectories."""
     min_speed: float = 0.0
     """Windows slower than this throughout are left out, m/s."""
-
-
-class WindowTable(eqx.Module):
-    """Where windows start, in order of the unit they belong to.
-
-    Attributes:
-        start: Row of the first state of each window.
-        unit: Unit of each window: a trajectory, or a block of one.
-        trajectory: Trajectory of each window.
-        first: Index of the first window of each unit.
-        count: Windows of each unit.
-    """
-
-    start: Int[Array, " window"]
-    unit: Int[Array, " window"]
-    trajectory: Int[Array, " window"]
-    first: Int[Array, " unit"]
-    count: Int[Array, " unit"]
-
-    @classmethod
-    def of(cls, data: Trajectories, run: DynamicsRun) -> "WindowTable":
-        """All training windows of some trajectories."""
-        horizon, history = run.agent.loss.rollout_mse.horizon, run.agent.model.history
-        windows = data.windows(horizon, run.stride, history, run.min_speed)
-        unit = windows.trajectory if run.block is None else data.blocks(windows, run.block)
-        _, unit, count = np.unique(unit, return_inverse=True, return_counts=True)
-        order = np.argsort(unit, kind="stable")
-        tables = (windows.start[order], unit[order], windows.trajectory[order])
-        first = np.cumsum(count) - count
-        return cls(*(jnp.asarray(x, jnp.int32) for x in (*tables, first, count)))
-
-    def draw(self, key: PRNGKeyArray, groups: int, each: int) -> tuple[Array, Array]:
-        """Indices of windows and their groups: units by how many windows they have, stratified.
-
-        Args:
-            key: Random key.
-            groups: Units to draw.
-            each: Windows of each unit, with replacement.
-        """
-        unit_key, window_key = jax.random.split(key)
-        total = self.start.shape[0]
-        place = (jnp.arange(groups) + jax.random.uniform(unit_key)) / groups
-        unit = self.unit[jnp.minimum((place * total).astype(jnp.int32), total - 1)]
-        share = jax.random.uniform(window_key, (groups, each))
-        within = (share * self.count[unit][:, None]).astype(jnp.int32)
-        within = jnp.minimum(within, self.count[unit][:, None] - 1)
-        index = (self.first[unit][:, None] + within).reshape(-1)
-        return index, jnp.repeat(jnp.arange(groups), each)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """How recordings are cut into rollouts that a model is judged by."""
-
-    steps: int
-    """Length of a rollout."""
-    lead: int
-    """Recorded steps that must lie before one, so that all models are judged by the same."""
-    min_speed: float = 0.1
-    """Rollouts slower than this throughout are left out, m/s."""
-
-    def windows(self, data: Trajectories) -> Windows:
-        """The rollouts, one after the other."""
-        return data.windows(self.steps, self.steps, self.lead, self.min_speed)
-
-
-def recordings_of(data: Trajectories, history: int, cut: Cut | None = None) -> Recordings:
-    """Rollouts to judge a model by.
-
-    Args:
-        data: Trajectories.
-        history: Past commands that the model reads.
-        cut: How they are cut; none takes every trajectory whole.
-
-    Raises:
-        ValueError: The model reads more past commands than the cut leaves before a rollout.
-    """
-    if cut is None:
-        return whole_trajectories(data, history)
-    if history > cut.lead:
-        raise ValueError(f"a lead of {cut.lead} steps is shorter than a history of {history}.")
-    start = jnp.asarray(cut.windows(data).start)
-    return Recordings.of_window(TrajectoryData.of(data).gather(start, cut.steps, history))
 
 
 class Shared(NamedTuple):
@@ -324,7 +241,7 @@ def train_dynamics(
         ):
             raise ValueError("Runs that train together must share their program; see program_of().")
     plant, scales = measure(train, first)
-    table = WindowTable.of(train, first)
+    table = windows_of(train, first)
     own = [Own(Settings.of(run.agent), loss_emphasis(run.agent)) for run in runs]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *own)
     history = program.model.history
@@ -349,11 +266,23 @@ def train_dynamics(
             first.steps,
         )
 
-    def draw(data: tuple[Shared, Own], key: PRNGKeyArray, rows: int) -> tuple[DynamicsBatch, None]:
+    hard = program.hard_replay
+    sampler = Systematic(hard.correction, hard.floor) if hard.enabled else Systematic()
+
+    def draw(
+        agent: Dynamics, data: tuple[Shared, Own], key: PRNGKeyArray, rows: int
+    ) -> tuple[DynamicsBatch, Array | None]:
         common = data[0]
-        index, labels = common.table.draw(key, program.groups, program.windows_per_group)
-        window = common.data.gather(common.table.start[index], _horizon(program), history)
-        return DynamicsBatch(window, labels, common.table.trajectory[index]), None
+        table, chances = common.table, None
+        if hard.enabled:
+            by_rank = Rank(hard.power, 0.0)
+            chances = by_rank(agent.last_loss[table.owner], base=table.base)
+        index, labels, owed = table.draw(
+            key, program.groups, program.windows_per_group, chances, sampler
+        )
+        window = common.data.gather(table.start[index], _horizon(program), history)
+        batch = DynamicsBatch(window, labels, table.trajectory[index])
+        return batch, owed if hard.enabled else None
 
     def validate(agent: Dynamics, data: tuple[Shared, Own]) -> dict[str, Array]:
         return validation(agent, data[0].held_out)
@@ -365,6 +294,13 @@ def train_dynamics(
     return train_offline(
         problem, config, group, stacked, program.batch_size, tick, shared=shared, pack=pack
     )
+
+
+def windows_of(data: Trajectories, run: DynamicsRun) -> WindowTable:
+    """All windows that a run trains on."""
+    horizon, history = run.agent.loss.rollout_mse.horizon, run.agent.model.history
+    windows = data.windows(horizon, run.stride, history, run.min_speed)
+    return WindowTable.of(data, windows, run.block)
 
 
 def _horizon(config: DynamicsConfig) -> int:

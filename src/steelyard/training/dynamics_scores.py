@@ -4,12 +4,11 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from steelyard.agents.dynamics import Dynamics
-from steelyard.data.trajectories import Trajectories, TrajectoryData
+from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.metrics_file import EvaluationInfo, metrics_json, write_metrics
 from steelyard.evaluation.model_rollout import (
     Prediction,
@@ -17,15 +16,12 @@ from steelyard.evaluation.model_rollout import (
     floor,
     naive,
     timed,
-    whole_trajectories,
 )
 from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
 from steelyard.evaluation.motion_plots import draw_all, draw_trajectory, file_stem
 from steelyard.training.dynamics import model_of
 from steelyard.training.dynamics_files import MODEL_FILE
-
-MIN_SPEED = 0.1
-"""Pieces of recordings slower than this throughout are not scored, m/s."""
+from steelyard.training.dynamics_windows import Cut, recordings_of
 
 
 def evaluate_model(
@@ -34,12 +30,11 @@ def evaluate_model(
     folder: Path,
     *,
     name: str | None = None,
-    steps: int | None = None,
+    cut: Cut | None = None,
     requested: int | None = None,
     random: bool = False,
     seed: int | None = None,
     figures: int | None = None,
-    lead: int | None = None,
     bias: Float[Array, "rollout 3"] | None = None,
 ) -> MotionErrors:
     """Roll a model out open-loop and write ``eval/<name>/``.
@@ -52,13 +47,12 @@ def evaluate_model(
         trajectories: What to predict.
         folder: Of the run.
         name: Of this evaluation; none takes the time.
-        steps: Length of the rollouts, cut from the trajectories one after the other and called
+        cut: How rollouts are cut from the trajectories, one after the other, to be called
             ``<trajectory>@<first state>``; none predicts every trajectory whole.
         requested: How many trajectories were asked for; none: these.
         random: Whether they were drawn at random from the test set.
         seed: Seed of that draw.
         figures: How many get a figure of their own, the first ones; none: all.
-        lead: Recorded steps before a cut rollout; none: the model's history.
         bias: Added to the twist after every step of each rollout; none: nothing.
 
     Returns:
@@ -68,7 +62,7 @@ def evaluate_model(
         ValueError: A trajectory is too short for the model's history.
     """
     name = name or evaluation_name(folder)
-    recordings, ids = rollouts(trajectories, learner.config.model.history, steps, lead)
+    recordings, ids = rollouts(trajectories, learner.config.model.history, cut)
     integrator = learner.config.integrator
     model = model_of(learner, bias)
     prediction, speed = timed(model, recordings, integrator)
@@ -101,26 +95,24 @@ def evaluation_name(folder: Path) -> str:
 
 
 def rollouts(
-    trajectories: Trajectories, history: int, steps: int | None, lead: int | None = None
+    trajectories: Trajectories, history: int, cut: Cut | None = None
 ) -> tuple[Recordings, tuple[str, ...]]:
     """What to predict, as one batch, and what its items are called.
 
     Args:
         trajectories: Recorded motion.
         history: Past commands that the model reads.
-        steps: Length of the rollouts; none for whole trajectories.
-        lead: Recorded steps before a rollout; none: ``history``.
+        cut: How they are cut; none takes every trajectory whole.
     """
-    if steps is None:
-        return whole_trajectories(trajectories, history), trajectories.ids
-    before = history if lead is None else lead
-    windows = trajectories.windows(steps, steps, before, MIN_SPEED)
-    data = TrajectoryData.of(trajectories).gather(jnp.asarray(windows.start), steps, history)
+    recordings = recordings_of(trajectories, history, cut)
+    if cut is None:
+        return recordings, trajectories.ids
+    windows = cut.windows(trajectories)
     first = windows.start - trajectories.offsets[windows.trajectory]
     ids = tuple(
         f"{trajectories.ids[t]}@{row}" for t, row in zip(windows.trajectory, first, strict=True)
     )
-    return Recordings.of_window(data), ids
+    return recordings, ids
 
 
 def _draw(

@@ -35,7 +35,8 @@ class OfflineProblem(NamedTuple):
 
     Attributes:
         create: ``(data, key) -> learner``.
-        draw: ``(data, key, rows) -> (batch, weights or None)``.
+        draw: ``(learner, data, key, rows) -> (batch, weights or None)``; what a learner remembers
+            of its items may decide which are drawn.
         validate: ``(learner, data) -> metrics`` on held-out data, of which ``val/loss`` chooses the
             learner that is kept; none keeps the last learner.
 
@@ -44,7 +45,7 @@ class OfflineProblem(NamedTuple):
     """
 
     create: Callable[[Any, PRNGKeyArray], Any]
-    draw: Callable[[Any, PRNGKeyArray, int], tuple[Any, Array | None]]
+    draw: Callable[[Any, Any, PRNGKeyArray, int], tuple[Any, Array | None]]
     validate: Callable[[Any, Any], dict[str, Array]] | None
 
 
@@ -103,7 +104,7 @@ def train_offline(
     ) -> tuple[OfflineState, dict[str, Array], dict[str, Array]]:
         def body(agent: Any, step: Array) -> tuple[Any, dict[str, Array]]:
             draw_key, update_key = jax.random.split(fold(key, LEARN, step))
-            batch, weights = problem.draw(data, draw_key, batch_size)
+            batch, weights = problem.draw(agent, data, draw_key, batch_size)
             agent, info = agent.update(batch, update_key, weights)
             return agent, info.metrics
 

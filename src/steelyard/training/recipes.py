@@ -201,7 +201,7 @@ def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], ti
     def create(data: tuple[DemonstrationRows, Any], key: PRNGKeyArray) -> BC:
         return BC.create(key, spec, run.agent, data[0].statistics.normaliser(), steps)
 
-    def draw(data: tuple[DemonstrationRows, Any], key: PRNGKeyArray, rows: int) -> tuple:
+    def draw(agent: BC, data: tuple[DemonstrationRows, Any], key: PRNGKeyArray, rows: int) -> tuple:
         batch, weights = data[0].draw(key, rows)
         return batch, weights if run.emphasis.through == "losses" else None
 

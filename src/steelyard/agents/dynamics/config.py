@@ -275,6 +275,28 @@ class OptimConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HardReplayConfig:
+    """Draw trajectories by the rank of the loss that they last had, and owe for it."""
+
+    enabled: bool = False
+    """Whether trajectories are drawn so; else all windows count the same."""
+    power: float = 1.0
+    """How sharply the rank decides; 0 draws as without."""
+    floor: float = 0.2
+    """Share that is drawn as without, which bounds the weight that is owed by its inverse."""
+    correction: float = 1.0
+    """Exponent of that weight: 1 leaves the objective as it is, 0 changes it."""
+
+    def __post_init__(self) -> None:
+        if not self.power >= 0.0:
+            raise ValueError(f"hard_replay.power must be at least 0, got {self.power}.")
+        if not 0.0 < self.floor <= 1.0:
+            raise ValueError(f"hard_replay.floor must be in (0, 1], got {self.floor}.")
+        if not 0.0 <= self.correction <= 1.0:
+            raise ValueError(f"hard_replay.correction must be in [0, 1], got {self.correction}.")
+
+
+@dataclasses.dataclass(frozen=True)
 class DynamicsConfig:
     """A dynamics model and how it learns."""
 
@@ -286,6 +308,8 @@ class DynamicsConfig:
     """Terms on its parts."""
     optim: OptimConfig = OptimConfig()
     """How its parameters move."""
+    hard_replay: HardReplayConfig = HardReplayConfig()
+    """Emphasis through batches instead of losses."""
     groups: int = 64
     """Trajectories in a batch."""
     windows_per_group: int = 4

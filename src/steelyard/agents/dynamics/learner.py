@@ -57,6 +57,8 @@ class Dynamics(eqx.Module):
         model: As it is trained.
         average: Exponential average of the model's parameters; what is evaluated and kept.
         selected: How much each training trajectory has counted so far, in units of the mean.
+        last_loss: Mean score of each training trajectory's windows when it was last drawn, the
+            largest number before that.
     """
 
     model: Model
@@ -67,6 +69,7 @@ class Dynamics(eqx.Module):
     settings: Settings
     twist_std: Float[Array, "3"]
     selected: Float[Array, " trajectory"]
+    last_loss: Float[Array, " trajectory"]
     step: Int[Array, ""]
     config: DynamicsConfig = eqx.field(static=True)
     total_steps: int = eqx.field(static=True)
@@ -106,6 +109,7 @@ class Dynamics(eqx.Module):
             settings=Settings.of(config) if settings is None else settings,
             twist_std=scales.twist_std,
             selected=jnp.zeros(num_trajectories),
+            last_loss=jnp.full(num_trajectories, jnp.finfo(jnp.float32).max),
             step=jnp.zeros((), jnp.int32),
             config=config,
             total_steps=total_steps,
@@ -138,10 +142,11 @@ class Dynamics(eqx.Module):
 
         def objective(params: Any) -> tuple[Array, tuple]:
             losses = self.losses(eqx.combine(params, constants), batch.window, keys)
-            score = owed * scored(losses, self.settings)
-            rest = owed * unscored(losses, self.settings)
-            value, state, info = self.emphasis(score, batch.group, self.emphasis_state, progress)
-            return value + _finite_mean(rest), (losses, score, state, info)
+            score, rest = scored(losses, self.settings), unscored(losses, self.settings)
+            value, state, info = self.emphasis(
+                owed * score, batch.group, self.emphasis_state, progress
+            )
+            return value + _finite_mean(owed * rest), (losses, score, state, info)
 
         (value, aux), grads = jax.value_and_grad(objective, has_aux=True)(params)
         losses, score, state, info = aux
@@ -164,6 +169,7 @@ class Dynamics(eqx.Module):
             optimiser_state=optimiser_state,
             emphasis_state=state,
             selected=self.selected.at[batch.trajectory].add(item_weights),
+            last_loss=_replaced(self.last_loss, batch.trajectory, score),
             step=self.step + 1,
         )
         metrics = {
@@ -272,6 +278,18 @@ def trainable(model: Model) -> Any:
 def parameter_count(model: Model) -> int:
     """Numbers that are learned."""
     return sum(x.size for x in jax.tree.leaves(eqx.filter(model, trainable(model))))
+
+
+def _replaced(
+    old: Float[Array, " trajectory"],
+    trajectory: Int[Array, " batch"],
+    values: Float[Array, " batch"],
+) -> Float[Array, " trajectory"]:
+    """Put the mean of each drawn trajectory's finite values in the place of its old one."""
+    finite = jnp.isfinite(values)
+    total = jnp.zeros_like(old).at[trajectory].add(jnp.where(finite, values, 0.0))
+    count = jnp.zeros_like(old).at[trajectory].add(finite.astype(old.dtype))
+    return jnp.where(count > 0, total / jnp.maximum(count, 1.0), old)
 
 
 def _finite_mean(values: Float[Array, " batch"]) -> Float[Array, ""]:

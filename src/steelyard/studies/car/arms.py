@@ -6,6 +6,7 @@ from collections.abc import Callable
 from steelyard.agents.dynamics import (
     AdapterConfig,
     DynamicsConfig,
+    HardReplayConfig,
     OneStepConfig,
     PoseConfig,
     RegularizationConfig,
@@ -194,6 +195,12 @@ _CONTROLS = {
         "Structured, loss × 3",
         "control: the mean, its steps as large as unscaled CVaR's",
         lambda c: _loss(c, factor=MEAN_LOSS_RATIO),
+        "control",
+    ),
+    "hard_replay": ArmSpec(
+        "Structured, hard replay",
+        "control: trajectories drawn by the rank of their last loss, corrected for it",
+        lambda c: dataclasses.replace(c, hard_replay=HardReplayConfig(enabled=True)),
         "control",
     ),
     "huber": ArmSpec(

@@ -19,12 +19,7 @@ from steelyard.studies.car.plan import Constant, InContext
 from steelyard.studies.car.sources import Fold, Source, real_source, simulated_source
 from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.hardware import hardware
-from steelyard.training.dynamics import (
-    context_of,
-    recordings_of,
-    take_learner,
-    train_dynamics,
-)
+from steelyard.training.dynamics import context_of, take_learner, train_dynamics
 from steelyard.training.dynamics_files import (
     MODEL_FILE,
     keep_losses,
@@ -32,6 +27,7 @@ from steelyard.training.dynamics_files import (
     write_run_files,
 )
 from steelyard.training.dynamics_scores import evaluate_model, evaluation_name
+from steelyard.training.dynamics_windows import recordings_of
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import RunFolder, write_json
@@ -61,7 +57,7 @@ def execute(
     settings = cells[0].config
     source = source_of(settings.data, config, store)
     if isinstance(settings, Constant):
-        tests = {n: recordings_of(t, 0, source.cut) for n, t in source.tests.items()}
+        tests = {n: recordings_of(t.trajectories, 0, t.cut) for n, t in source.tests.items()}
         for folder in folders:
             errors = {n: MotionErrors.of(naive(r), r) for n, r in tests.items()}
             _finish(folder, errors, {})
@@ -118,10 +114,10 @@ def _judge(
     learners: Sequence[Dynamics], source: Source, folder: RunFolder, context: int = 0
 ) -> dict[str, MotionErrors]:
     """Errors on every test set; a single model's on the study's own are written with plots."""
-    cut, stamp = source.cut, evaluation_name(folder.path)
+    stamp = evaluation_name(folder.path)
     history = learners[0].config.model.history
     errors = {}
-    for i, (name, part) in enumerate(source.tests.items()):
+    for i, (name, (part, cut)) in enumerate(source.tests.items()):
         biases = [
             context_of(learner, part, cut, context) if cut and context else None
             for learner in learners
@@ -131,9 +127,8 @@ def _judge(
                 learners[0],
                 part,
                 folder.path,
-                name=f"{stamp}_{name.replace(' ', '_')}",
-                steps=None if cut is None else cut.steps,
-                lead=None if cut is None else cut.lead,
+                name=f"{stamp}_{name.replace(',', '').replace(' ', '_')}",
+                cut=cut,
                 figures=PLOTS,
                 bias=biases[0],
             )

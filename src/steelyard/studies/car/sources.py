@@ -16,12 +16,24 @@ from steelyard.envs.car.generate import generate
 from steelyard.envs.car.single_track import generate_single_track
 from steelyard.studies.car.config import RealData, SimulatedData
 from steelyard.studies.cells import Store
-from steelyard.training.dynamics import Cut
+from steelyard.training.dynamics_windows import Cut
 from steelyard.training.plain import from_plain
 
 HOLD_OUT = "dart hold-out"
 DART_STEP_S = 0.05
 DART_LEAD = 25  # steps before a rollout: a second of context, and past commands
+
+
+class Test(NamedTuple):
+    """What a model is scored on.
+
+    Attributes:
+        trajectories: What to predict.
+        cut: How rollouts are cut from them; none for whole trajectories.
+    """
+
+    trajectories: Trajectories
+    cut: Cut | None = None
 
 
 class Source(NamedTuple):
@@ -31,12 +43,12 @@ class Source(NamedTuple):
         train: To learn from.
         validation: To choose the kept model by.
         tests: To score on, by name.
-        cut: How rollouts are cut in validation and tests; none for whole trajectories.
+        cut: How rollouts are cut in validation; none for whole trajectories.
     """
 
     train: Trajectories
     validation: Trajectories
-    tests: dict[str, Trajectories]
+    tests: dict[str, Test]
     cut: Cut | None
 
 
@@ -49,13 +61,14 @@ class Fold:
     """Of the recordings."""
     rollout_s: float = 2.0
     """Length of a rollout, s."""
+    long_rollout_s: float = 5.0
+    """Length of the rollouts of a second round of tests, s."""
     lead: int = DART_LEAD
     """Steps before one."""
 
-    @property
-    def cut(self) -> Cut:
-        """How rollouts are cut."""
-        return Cut(round(self.rollout_s / DART_STEP_S), self.lead)
+    def cut(self, length_s: float) -> Cut:
+        """How rollouts of a length are cut."""
+        return Cut(round(length_s / DART_STEP_S), self.lead)
 
 
 def data_folder(store: Store) -> Path:
@@ -96,7 +109,7 @@ def simulated_source(data: SimulatedData, store: Store, tick: Callable = lambda 
         )
         done += count
         tick(done)
-    tests = {n: t for n, t in made.items() if n not in ("train", "validation")}
+    tests = {n: Test(t) for n, t in made.items() if n not in ("train", "validation")}
     return Source(made["train"], made["validation"], tests, None)
 
 
@@ -126,6 +139,8 @@ def _dart(folder: Path) -> Trajectories:
 def real_source(real: RealData, fold: Fold) -> Source:
     """One fold of the real car's recordings; ``hold-out`` is the file that selects.
 
+    Every group of tests is there twice: in short rollouts, and in long ones (``<name>, 5 s``).
+
     Raises:
         FileNotFoundError: The recordings are not there any more.
     """
@@ -133,8 +148,16 @@ def real_source(real: RealData, fold: Fold) -> Source:
     if folder is None:
         raise FileNotFoundError("the DART recordings are not there any more; see --real.dart-dir")
     train, validation, tests = dart_split(_dart(folder), fold.fold).apply(_dart(folder))
-    named = {f"dart {group}": part for group, part in tests.items()}
-    return Source(train, validation, {**named, HOLD_OUT: validation}, fold.cut)
+    named = {f"dart {group}": part for group, part in tests.items()} | {HOLD_OUT: validation}
+    short, long = fold.cut(fold.rollout_s), fold.cut(fold.long_rollout_s)
+    scored = {name: Test(part, short) for name, part in named.items()}
+    scored |= {long_name(name, fold): Test(part, long) for name, part in named.items()}
+    return Source(train, validation, scored, short)
+
+
+def long_name(name: str, fold: Fold) -> str:
+    """Name of a group of tests in its long rollouts."""
+    return f"{name}, {fold.long_rollout_s:g} s"
 
 
 def source_of_run(path: Path) -> Source:
