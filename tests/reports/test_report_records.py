@@ -102,3 +102,20 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         write_atomic(tmp_path / "b", "cannot replace a folder")
     assert path.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b"]
+
+
+def test_records_that_would_make_a_large_file_go_on_in_the_next_and_no_old_one_is_left(
+    tmp_path, monkeypatch
+):
+    records, path = study(4), tmp_path / "raw.jsonl"
+    one = len(dump_records(records[:1], path).read_bytes())
+    monkeypatch.setattr("steelyard.reports.records.MOST_BYTES", 5 * one)
+    dump_records(records, path)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert len(names) >= 5
+    assert names[:2] == ["raw-2.jsonl", "raw-3.jsonl"]
+    assert max(p.stat().st_size for p in tmp_path.iterdir()) <= 5 * one
+    assert load_records(path) == records
+    dump_records(records[:2], path)
+    assert [p.name for p in tmp_path.iterdir()] == ["raw.jsonl"]
+    assert load_records(path) == records[:2]

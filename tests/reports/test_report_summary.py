@@ -142,6 +142,15 @@ def test_everything_missing_is_named():
     assert found.primary_comparisons[0].seeds == (0, 1, 2, 4)
 
 
+def test_an_arm_may_be_expected_on_other_seeds():
+    records = [r for r in study() if r.arm != "frozen" or r.seed == 0]
+    assert summarise(records, SPEC).missing == ("Frozen: no run for seed 1, 2, 3, 4",)
+    spec = dataclasses.replace(SPEC, expected={"frozen": (0,)})
+    assert summarise(records, spec).missing == ()
+    spec = dataclasses.replace(SPEC, expected={"frozen": (0, 7)})
+    assert summarise(records, spec).missing == ("Frozen: no run for seed 7",)
+
+
 def test_a_control_need_not_exist_at_every_axis_value():
     assert summarise(study(), SPEC).missing == ()
 

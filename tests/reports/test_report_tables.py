@@ -6,7 +6,7 @@ import json
 import pytest
 from report_samples import SPEC, record, study
 
-from steelyard.reports import Arm, summarise
+from steelyard.reports import Arm, Metric, Panel, summarise
 from steelyard.reports import tables as t
 
 
@@ -87,3 +87,20 @@ def test_absent_numbers_are_dashes_in_text_and_null_in_json():
 @pytest.mark.parametrize(("seconds", "text"), [(33.2, "33 s"), (1320.0, "22 min"), (9000, "2.5 h")])
 def test_durations_have_the_unit_that_suits_them(seconds, text):
     assert t.duration(seconds) == text
+
+
+def test_a_panel_holds_the_arms_at_its_axis_values_with_metrics_of_its_own():
+    panel = Panel("With one", {"demonstrations": 1}, (Metric("extra", "extra", decimals=1),))
+    spec = dataclasses.replace(SPEC, panels=(panel,))
+    records = [
+        dataclasses.replace(r, metrics={**r.metrics, "extra": 3.0 + r.seed}) for r in study(3)
+    ]
+    found = summarise(records, spec)
+    assert t.panel_tables(found) == [
+        (panel, (["Method", "Extra"], [["BC", "4.0"], ["IPMD", "4.0"]]))
+    ]
+    assert "With one" in t.results_text(found)
+    assert "| BC | 4.0 |" in t.results_markdown(found)
+    assert json.loads(t.summary_json(found))["arms"]["bc[demonstrations=1]"]["extra"]["mean"] == 4.0
+    assert "extra" not in json.loads(t.summary_json(found))["arms"]["bc"]
+    assert t.panel_tables(summarise(study(3), spec)) == []

@@ -16,6 +16,7 @@ from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.motion_metrics import MotionErrors, motion_metrics
 from steelyard.evaluation.motion_plots import file_stem
 from steelyard.numerics.tail_statistics import summarise_tail
+from steelyard.studies.car.reference_tree import write_reference_tree
 from steelyard.studies.car.sources import Test, source_of_run
 from steelyard.training.dynamics_export import export_onnx
 from steelyard.training.dynamics_files import MODEL_FILE, load_model
@@ -74,14 +75,16 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write one step of a trained model for other programs."""
+    """Write a trained model, or a study's runs, for other programs."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder, e.g. runs/train_dynamics/0123456789ab."""
-    to: Literal["onnx"] = "onnx"
-    """Format."""
+    """Run folder, e.g. runs/train_dynamics/0123456789ab; with `--to reference` a study's folder,
+    e.g. runs/car/study_matrix_01234567."""
+    to: Literal["onnx", "reference"] = "onnx"
+    """`onnx`: one step of a model. `reference`: the tree of files that the scripts of the MuSHR
+    experiments read."""
     out: Path | None = None
-    """File to write; none puts it into the run's `export`."""
+    """File or folder to write; none puts it into the `export` of the run, or of the study."""
 
 
 def evaluate(rest: list[str]) -> None:
@@ -137,6 +140,11 @@ def _test_data(
 def export(arguments: list[str]) -> None:
     """Run ``export``."""
     options = tyro.cli(Export, args=arguments[1:], prog="steelyard export")
+    if options.to == "reference":
+        out = options.out or options.run / "export" / "experiments-v2"
+        folders = write_reference_tree(options.run, out)
+        print(f"written: {len(folders)} runs → {out}")
+        return
     learner = _kept(RunFolder(options.run))
     out = options.out or options.run / "export" / f"model.{options.to}"
     print(f"written: {export_onnx(learner, out)} (and {out.with_suffix('.json').name} about it)")

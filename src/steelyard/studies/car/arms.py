@@ -96,6 +96,10 @@ def _same(config: DynamicsConfig) -> DynamicsConfig:
     return config
 
 
+def _hybrid(config: DynamicsConfig) -> DynamicsConfig:
+    return _model(config, type="structured", physics="single_track")
+
+
 _BASE = {
     "structured": ArmSpec("Structured", "physics, adapter, residual; mean loss", _same, "baseline"),
     "direct": ArmSpec(
@@ -231,6 +235,11 @@ _CONTEXTS = {
         "the same model, corrected by its mean error over the last second",
         _same,
     ),
+    "hybrid_context": ArmSpec(
+        "Single track and networks, with context",
+        "the same model, corrected by its mean error over the last second",
+        _hybrid,
+    ),
     "single_track_context": ArmSpec(
         "Single track, with context",
         "the same fit, corrected by its mean error over the last second",
@@ -247,6 +256,12 @@ _PEERS = {
     ),
     "single_track": ArmSpec(
         "Single track", "tyres, lags; fitted", _plant("single_track"), "control", alike=True
+    ),
+    "hybrid": ArmSpec(
+        "Single track and networks",
+        "the structured model on tyres and lags instead of a kinematic car",
+        _hybrid,
+        "control",
     ),
     "one_step": ArmSpec("One-step network", "never rolls out in training", _one_step, "control"),
     "ensemble": ArmSpec(

@@ -1,13 +1,14 @@
 """What the car study measured: records per test set, and how to tell them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from steelyard.numerics.tail_statistics import cvar
-from steelyard.reports import Arm, Comparison, Metric, Record, StudyReport, TailComparison
+from steelyard.reports import Arm, Comparison, Metric, Panel, Record, StudyReport, TailComparison
+from steelyard.reports.records import axes_suffix
 from steelyard.studies.car.arms import ARMS, FRONTIER, pairs
 from steelyard.studies.car.config import CONTROLS, CarConfig
 from steelyard.studies.car.execute import HORIZONS_S
@@ -51,6 +52,13 @@ METRICS = (
         higher_is_better=False,
     ),
     Metric(
+        "fde_5s",
+        "error after 5 s",
+        "At 5 s, m",
+        "mean distance 5 s after the start",
+        higher_is_better=False,
+    ),
+    Metric(
         "traj_state_mse",
         "the reference's error",
         "State MSE",
@@ -59,6 +67,16 @@ METRICS = (
         higher_is_better=False,
     ),
 )
+
+PANELS: dict[str, dict[str, str]] = {
+    "Mean distance between predicted and recorded position after a time, m": {"fde": ""},
+    "Root mean square errors up to a time, m/s, m/s, rad/s": {
+        "rmse_vx": "vx, ",
+        "rmse_vy": "vy, ",
+        "rmse_w": "w, ",
+    },
+}
+"""Tables by horizon: title, and metrics with what heads their columns."""
 
 DESCRIPTION = (
     "A model predicts the car's next body twist from the present one and the commands; the "
@@ -159,7 +177,9 @@ def _curve(path: Any, together: int) -> tuple[dict[str, Any], ...]:
 
 
 def _specification(config: CarConfig, records: Sequence[Record]) -> StudyReport:
-    used = {*config.arms, *(config.real.contexts if config.real.arms else ())}
+    real = config.real
+    contexts = [c for c in real.contexts if c.removesuffix("_context") in real.arms]
+    used = {*config.arms, *real.arms, *contexts} if real.arms else {*config.arms}
     named = [name for name in ARMS if name in used]
     arms = tuple(Arm(n, ARMS[n].title, ARMS[n].description, ARMS[n].role) for n in named)
     compared = pairs(config.arms)
@@ -178,9 +198,48 @@ def _specification(config: CarConfig, records: Sequence[Record]) -> StudyReport:
         primary_axes={"data": config.simulated.set},
         axis_titles={"data": "Test set"},
         seeds=config.seeds,
+        expected=_expected(config, records),
+        panels=_panels(config, records),
         description=DESCRIPTION,
         limits=limits,
         **_tails(config, compared, controls),
+    )
+
+
+def _expected(config: CarConfig, records: Sequence[Record]) -> dict[str, tuple[int, ...]]:
+    """Seeds of each arm and test set: the real car has as many as folds, some arms have one."""
+    tests: dict[str, dict[str, None]] = {}
+    for record in records:
+        tests.setdefault(record.arm, {})[str(record.axes["data"])] = None
+    own = {config.simulated.set, *config.simulated.shifts}
+    seeds: dict[str, list[int]] = {}
+    for cell in plan_cells(config):
+        real = cell.axes["data"] == "dart"
+        for name in tests.get(cell.arm, ()):
+            if (name not in own) == real:
+                label = cell.arm + axes_suffix({"data": name}, {"data": config.simulated.set})
+                seeds.setdefault(label, []).append(cell.seed)
+    return {name: tuple(s) for name, s in seeds.items() if tuple(s) != config.seeds}
+
+
+def _panels(config: CarConfig, records: Sequence[Record]) -> tuple[Panel, ...]:
+    """Errors of position and twist at every horizon, for each test set."""
+    names = dict.fromkeys(str(r.axes["data"]) for r in records)
+    # The long rollouts of a group say all that its short ones do, and the last horizon.
+    shown = [n for n in names if f"{n}, 5 s" not in names and n not in config.simulated.shifts]
+    return tuple(
+        Panel(f"{title}, {name}", {"data": name}, _by_horizon(metrics, title))
+        for name in shown
+        for title, metrics in PANELS.items()
+    )
+
+
+def _by_horizon(metrics: Mapping[str, str], title: str) -> tuple[Metric, ...]:
+    return tuple(
+        Metric(f"{name}{suffix}", title, f"{heading}{horizon:g} s", higher_is_better=False)
+        for name, heading in metrics.items()
+        for horizon, suffix in HORIZONS_S.items()
+        if horizon is not None
     )
 
 
