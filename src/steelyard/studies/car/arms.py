@@ -263,6 +263,12 @@ _PEERS = {
         _hybrid,
         "control",
     ),
+    "structured_friction": ArmSpec(
+        "Structured, with friction network",
+        "yaw follows the kinematics as fast as a network says, not at once",
+        lambda c: _model(c, learn_friction=True),
+        "control",
+    ),
     "one_step": ArmSpec("One-step network", "never rolls out in training", _one_step, "control"),
     "ensemble": ArmSpec(
         "Five one-step networks",

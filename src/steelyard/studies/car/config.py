@@ -162,7 +162,15 @@ def _matrix() -> CarConfig:
 
 
 def _full() -> CarConfig:
-    arms = (*FRONTIER, "direct", "direct_cvar0p2", *MATRIX, *CONTROLS, *PEERS)
+    arms = (
+        *FRONTIER,
+        "direct",
+        "direct_cvar0p2",
+        *MATRIX,
+        *CONTROLS,
+        *PEERS,
+        "structured_friction",
+    )
     return CarConfig(
         arms=arms,
         sweep_all=False,

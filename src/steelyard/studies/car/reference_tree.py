@@ -31,8 +31,8 @@ def write_reference_tree(study_folder: Path, out: Path) -> list[Path]:
     """
     if not (study_folder / "study.json").exists():
         raise FileNotFoundError(
-            f"{study_folder} has no study.json: a study's folder is <runs>/car/study_<preset>_<hash>, "
-            "named at the end of its report"
+            f"{study_folder} has no study.json: a study's folder is "
+            "<runs>/car/study_<preset>_<hash>, named at the end of its report"
         )
     store = Store(study_folder.resolve().parent.parent, "car")
     config: CarConfig = load(study_folder, CarConfig).config
