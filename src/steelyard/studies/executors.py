@@ -1,14 +1,19 @@
 """Executors: the same groups, one after the other or several processes at a time."""
 
+import contextlib
+import json
+import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from steelyard.studies.cells import Cell, Saved, Store, Study, ready
 from steelyard.studies.hardware import memory_hint
+
+PATIENCE_S = 0.2
+"""How long to wait for a worker before looking whether others can start."""
 
 
 class WorkerError(RuntimeError):
@@ -90,7 +95,11 @@ def _mark_unended(cells: Sequence[Cell], store: Store, state: str, **fields: str
 
 
 class ProcessExecutor:
-    """Runs groups in child processes, ``workers`` at a time; nothing but JSON passes between."""
+    """Runs groups in child processes, ``workers`` at a time; nothing but JSON passes between.
+
+    A worker lives as long as the study and takes one group after the other, so that it imports,
+    reads its data and compiles a program once.
+    """
 
     def __init__(self, workers: int, runs: Path, device: str):
         self.workers, self.runs, self.device = workers, runs, device
@@ -104,64 +113,100 @@ class ProcessExecutor:
         store: Store,
         make_progress: Callable[[str, int], Any],
     ) -> None:
-        """Start a group once the parents of its cells have ended; stop all if one fails."""
+        """Hand out a group once the parents of its cells have ended; stop all if one fails."""
         waiting = [list(group) for group in groups]
-        running: dict[subprocess.Popen, list[Cell]] = {}
         total = len(waiting)
+        workers: list[_Worker] = []
         try:
             with make_progress(f"{study.name}, {self.workers} workers", total) as tick:
-                while waiting or running:
-                    self._start_free(study.name, folder, waiting, running)
-                    time.sleep(0.2)
-                    for group in _take_ended(running, folder, store):
-                        tick(total - len(waiting) - len(running), group[0].label)
+                while waiting or any(worker.group for worker in workers):
+                    self._hand_out(study.name, folder, waiting, workers)
+                    for group in _take_ended(workers, store):
+                        busy = sum(worker.group is not None for worker in workers)
+                        tick(total - len(waiting) - busy, group[0].label)
         finally:
-            for process in running:
-                process.terminate()
-            for process, group in running.items():
-                process.wait()
+            for worker in workers:
+                worker.stop()
+            for worker in workers:
+                worker.process.wait()
+                group = worker.group or []
                 begun = [c for c in group if store.folder(c).status()["state"] == "running"]
                 _mark_unended(begun, store, "interrupted")
 
-    def _start_free(
-        self,
-        study: str,
-        folder: Path,
-        waiting: list[list[Cell]],
-        running: dict[subprocess.Popen, list[Cell]],
+    def _hand_out(
+        self, study: str, folder: Path, waiting: list[list[Cell]], workers: "list[_Worker]"
     ) -> None:
-        """Start groups whose cells wait for no other, as long as a worker is free."""
-        unended = {cell.id for group in [*waiting, *running.values()] for cell in group}
+        """Give groups whose cells wait for no other to free workers, which start when needed."""
+        running = [worker.group for worker in workers if worker.group]
+        unended = {cell.id for group in [*waiting, *running] for cell in group}
         for group in list(waiting):
-            blocked = any(cell.parent and cell.parent.id in unended for cell in group)
-            if not blocked and len(running) < self.workers:
-                waiting.remove(group)
-                running[self._start(study, folder, group)] = group
+            if any(cell.parent and cell.parent.id in unended for cell in group):
+                continue
+            free = next((worker for worker in workers if worker.group is None), None)
+            if free is None and len(workers) < self.workers:
+                words = [study, str(folder), str(self.runs), self.device]
+                free = _Worker(words, folder / f"worker_{len(workers)}.log")
+                workers.append(free)
+            if free is None:
+                return
+            waiting.remove(group)
+            free.take(group)
 
-    def _start(self, study: str, folder: Path, group: Sequence[Cell]) -> subprocess.Popen:
-        command = [sys.executable, "-m", "steelyard.studies.worker", study]
-        command += [str(folder), str(self.runs), self.device, *(cell.id for cell in group)]
-        with (folder / f"worker_{group[0].id}.log").open("w") as log:
-            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+class _Worker:
+    """A child process and the group that it works on."""
+
+    def __init__(self, words: Sequence[str], log: Path):
+        self.log = log
+        self.group: list[Cell] | None = None
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "steelyard.studies.worker", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+        assert self.process.stdin
+        assert self.process.stdout
+        self._orders, self.answers = self.process.stdin, self.process.stdout
+
+    def take(self, group: list[Cell]) -> None:
+        """Let it run a group."""
+        self.group = group
+        # One that has died answers nothing, which is noticed where answers are read.
+        with contextlib.suppress(BrokenPipeError):
+            self._orders.write(json.dumps([cell.id for cell in group]) + "\n")
+            self._orders.flush()
+
+    def stop(self) -> None:
+        """End it: at once if it works, else by telling it that nothing more comes."""
+        if self.group is not None:
+            self.process.terminate()
+        with contextlib.suppress(BrokenPipeError):
+            self._orders.close()
+        self.answers.close()
 
 
-def _take_ended(
-    running: dict[subprocess.Popen, list[Cell]], folder: Path, store: Store
-) -> list[list[Cell]]:
-    """Groups whose process has ended, taken out of the running ones.
+def _take_ended(workers: Sequence[_Worker], store: Store) -> list[list[Cell]]:
+    """Wait a moment for workers to end their groups, and take these from them.
 
     Raises:
-        WorkerError: A process failed; says of what and names its log.
+        WorkerError: A worker failed; says of what and names its log.
     """
+    by_pipe = {worker.answers: worker for worker in workers if worker.group}
     groups = []
-    for process in [p for p in running if p.poll() is not None]:
-        group = running.pop(process)
-        if process.returncode:
+    for pipe in select.select(list(by_pipe), [], [], PATIENCE_S)[0]:
+        worker = by_pipe[pipe]
+        group, worker.group = worker.group, None
+        assert group is not None
+        if not pipe.readline():
+            code = worker.process.wait()
             told = [store.folder(cell).status().get("error") for cell in group]
             reason = "".join(f": {error}" for error in dict.fromkeys(filter(None, told)))
             raise WorkerError(
-                f"{group[0].label} failed in a worker (exit {process.returncode}), whose output is "
-                f"in {folder / f'worker_{group[0].id}.log'}{reason}"
+                f"{group[0].label} failed in a worker (exit {code}), whose output is "
+                f"in {worker.log}{reason}"
             )
         groups.append(group)
     return groups

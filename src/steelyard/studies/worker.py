@@ -1,5 +1,11 @@
-"""One group of a study in a process of its own: ``python -m steelyard.studies.worker``."""
+"""Groups of a study in a process of its own: ``python -m steelyard.studies.worker``.
 
+Each line of its input is a JSON list of run ids, one group; each line of its output says that one
+has ended. Whatever else is printed goes to its error stream.
+"""
+
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,18 +16,23 @@ from steelyard.studies.hardware import use_device
 from steelyard.training.progress import progress
 
 
-def main(study_name: str, folder: str, runs: str, device: str, *ids: str) -> None:
-    """Run the cells with these ids on a device."""
-    use_device(device)
-    study = get_study(study_name)
-    saved = load(Path(folder), study.config_type)
-    store = Store(Path(runs), study.name)
-    chosen = [cell for cell in study.plan(saved.config, store) if cell.id in ids]
-    cells = ready(chosen, store)
-    if not cells:
-        return
-    with progress(cells[0].label, cells[0].size) as tick:
-        run_group(study, cells, saved, store, tick)
+def main(study_name: str, folder: str, runs: str, device: str) -> None:
+    """Run groups of cells on a device until the input ends."""
+    # Simulators print to the output from C; only answers may reach whoever reads it.
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        use_device(device)
+        study = get_study(study_name)
+        saved = load(Path(folder), study.config_type)
+        store = Store(Path(runs), study.name)
+        for line in sys.stdin:
+            ids = set(json.loads(line))
+            planned = study.plan(saved.config, store)
+            cells = ready([cell for cell in planned if cell.id in ids], store)
+            if cells:
+                with progress(cells[0].label, cells[0].size) as tick:
+                    run_group(study, cells, saved, store, tick)
+            print("done", file=answers, flush=True)
 
 
 if __name__ == "__main__":
