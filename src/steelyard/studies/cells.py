@@ -1,6 +1,7 @@
 """What a study is made of: cells, the store of their runs, and what is saved to run them again."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class Cell:
     size: int = 1
     pack: str | None = None
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Hash of all that decides the outcome; how cells are grouped is no part of it."""
         return run_id(self.identity())
@@ -57,7 +58,7 @@ class Cell:
             "parent": None if self.parent is None else self.parent.id,
         }
 
-    @property
+    @functools.cached_property
     def program(self) -> str:
         """Cells of equal program can train together; see ``pack``."""
         if self.pack is not None:

@@ -52,7 +52,8 @@ def evaluate_model(
         requested: How many trajectories were asked for; none: these.
         random: Whether they were drawn at random from the test set.
         seed: Seed of that draw.
-        figures: How many get a figure of their own, the first ones; none: all.
+        figures: How many get a figure of their own, the first ones, besides that of all; none: all
+            of them; 0: no figure is drawn.
         bias: Added to the twist after every step of each rollout; none: nothing.
 
     Returns:
@@ -83,7 +84,8 @@ def evaluate_model(
     )
     place = folder / "eval" / name
     write_metrics(place / "metrics.json", metrics_json(info, ids, errors, least, constant, speed))
-    _draw(place, ids, prediction, recordings, errors, len(ids) if figures is None else figures)
+    if figures != 0:
+        _draw(place, ids, prediction, recordings, errors, len(ids) if figures is None else figures)
     return errors
 
 

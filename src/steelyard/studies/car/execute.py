@@ -33,7 +33,7 @@ from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import RunFolder, write_json
 
 PLOTS = 3
-"""Test rollouts that get a figure of their own; `steelyard evaluate RUN` draws all."""
+"""Rollouts of the first test that get a figure of their own; `steelyard evaluate RUN` draws all."""
 HORIZONS_S = {None: "", 0.1: "_0.1s", 0.5: "_0.5s", 1.0: "_1s", 2.0: "_2s", 5.0: "_5s"}
 """Horizons of the scores, and what their names end in."""
 
@@ -113,7 +113,10 @@ def execute(
 def _judge(
     learners: Sequence[Dynamics], source: Source, folder: RunFolder, context: int = 0
 ) -> dict[str, MotionErrors]:
-    """Errors on every test set; a single model's on the study's own are written with plots."""
+    """Errors on every test set; a single model's on the first are written with plots.
+
+    On the real car those of the other sets are written too, but for the long rollouts.
+    """
     stamp = evaluation_name(folder.path)
     history = learners[0].config.model.history
     errors = {}
@@ -122,14 +125,14 @@ def _judge(
             context_of(learner, part, cut, context) if cut and context else None
             for learner in learners
         ]
-        if len(learners) == 1 and (i == 0 or cut is not None):
+        if len(learners) == 1 and (i == 0 or (cut is not None and cut == source.cut)):
             errors[name] = evaluate_model(
                 learners[0],
                 part,
                 folder.path,
                 name=f"{stamp}_{name.replace(',', '').replace(' ', '_')}",
                 cut=cut,
-                figures=PLOTS,
+                figures=PLOTS if i == 0 else 0,
                 bias=biases[0],
             )
         else:
@@ -166,7 +169,9 @@ def scores(errors: MotionErrors) -> dict[str, Any]:
         metrics = motion_metrics(errors, horizon)
         for name in ("ate_m", "fde_m", "rmse_vx", "rmse_vy", "rmse_w"):
             values = np.asarray(metrics[name], float)
-            found[f"{name}{suffix}"] = values if name == "ate_m" else float(np.nanmean(values))
+            reached = values[~np.isnan(values)]  # none where rollouts are shorter
+            mean = float(np.mean(reached)) if reached.size else float("nan")
+            found[f"{name}{suffix}"] = values if name == "ate_m" else mean
     found["traj_state_mse"] = float(np.mean(reference_metrics(errors)["traj_state_mse"]))
     found["diverged"] = int(np.sum(motion_metrics(errors)["diverged"]))
     return found
