@@ -222,6 +222,25 @@ class Trajectories:
         _, number = np.unique(np.stack([windows.trajectory, piece]), axis=1, return_inverse=True)
         return number.reshape(-1)
 
+    def cut(self, start: Int[np.ndarray, "window"], horizon: int, history: int) -> Window:
+        """Return windows as :meth:`TrajectoryData.gather` does, cut on the host.
+
+        Nothing is compiled for it, whatever their number and length.
+
+        Args:
+            start: First rows, from :attr:`Windows.start`.
+            horizon: Steps of a window.
+            history: Past commands before them.
+        """
+        states = start[:, None] + np.arange(horizon + 1)
+        commands = start[:, None] + np.arange(-history, horizon)
+        return Window(
+            twist=jnp.asarray(self.twist[states]),
+            pose=jnp.asarray(self.pose[states]),
+            command=jnp.asarray(self.command[commands]),
+            dt=jnp.asarray(self.dt[states[:, :-1]]),
+        )
+
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the directory ``path``: arrays as safetensors, the rest as JSON; atomically.
 

@@ -137,8 +137,7 @@ def measure(train: Trajectories, run: DynamicsRun) -> tuple[Plant, Scales]:
     vehicle = VEHICLES[run.vehicle]
     if train.command_kind == "velocity":
         horizon = run.agent.loss.rollout_mse.horizon
-        start = train.windows(horizon, horizon).start
-        windows = TrajectoryData.of(train).gather(jnp.asarray(start), horizon, 0)
+        windows = train.cut(train.windows(horizon, horizon).start, horizon, 0)
         vehicle = fit_kinematic(vehicle, windows)
     return make_plant(run.agent.model, vehicle, train.command_kind), scales
 
@@ -173,10 +172,8 @@ def context_of(
             f"a context of {steps} steps and {history} past commands needs a lead of as many; "
             f"the cut has {cut.lead}."
         )
-    start = jnp.asarray(cut.windows(data).start - steps)
-    return eqx.filter_jit(Dynamics.context)(
-        agent, TrajectoryData.of(data).gather(start, steps, history)
-    )
+    past = data.cut(cut.windows(data).start - steps, steps, history)
+    return eqx.filter_jit(Dynamics.context)(agent, past)
 
 
 def validation(agent: Dynamics, held_out: Recordings) -> dict[str, Array]:

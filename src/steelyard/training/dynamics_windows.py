@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from steelyard.data.trajectories import Trajectories, TrajectoryData, Windows
+from steelyard.data.trajectories import Trajectories, Windows
 from steelyard.emphasis.measures import length_base
 from steelyard.emphasis.samplers import Sampler, Systematic
 from steelyard.evaluation.model_rollout import Recordings, whole_trajectories
@@ -120,5 +120,4 @@ def recordings_of(data: Trajectories, history: int, cut: Cut | None = None) -> R
         return whole_trajectories(data, history)
     if history > cut.lead:
         raise ValueError(f"a lead of {cut.lead} steps is shorter than a history of {history}.")
-    start = jnp.asarray(cut.windows(data).start)
-    return Recordings.of_window(TrajectoryData.of(data).gather(start, cut.steps, history))
+    return Recordings.of_window(data.cut(cut.windows(data).start, cut.steps, history))

@@ -19,7 +19,7 @@ from steelyard.studies.car.plan import Constant, InContext
 from steelyard.studies.car.sources import Fold, Source, real_source, simulated_source
 from steelyard.studies.cells import Cell, Store, open_folders
 from steelyard.studies.hardware import hardware
-from steelyard.training.dynamics import context_of, take_learner, train_dynamics
+from steelyard.training.dynamics import context_of, play, take_learner, train_dynamics
 from steelyard.training.dynamics_files import (
     MODEL_FILE,
     keep_losses,
@@ -121,10 +121,7 @@ def _judge(
     history = learners[0].config.model.history
     errors = {}
     for i, (name, (part, cut)) in enumerate(source.tests.items()):
-        biases = [
-            context_of(learner, part, cut, context) if cut and context else None
-            for learner in learners
-        ]
+        bias = context_of(learners[0], part, cut, context) if cut and context else None
         if len(learners) == 1 and (i == 0 or (cut is not None and cut == source.cut)):
             errors[name] = evaluate_model(
                 learners[0],
@@ -133,11 +130,15 @@ def _judge(
                 name=f"{stamp}_{name.replace(',', '').replace(' ', '_')}",
                 cut=cut,
                 figures=PLOTS if i == 0 else 0,
-                bias=biases[0],
+                bias=bias,
             )
         else:
             recordings = recordings_of(part, history, cut)
-            errors[name] = MotionErrors.of(averaged(learners, recordings, biases), recordings)
+            if len(learners) == 1:
+                prediction = play(learners[0], recordings, bias)
+            else:
+                prediction = averaged(learners, recordings)
+            errors[name] = MotionErrors.of(prediction, recordings)
     return errors
 
 
@@ -146,20 +147,16 @@ def member_seed(seed: int, member: int) -> int:
     return 1_000_000 * (seed + 1) + member
 
 
-def averaged(
-    learners: Sequence[Dynamics], recordings: Recordings, biases: Sequence[jax.Array | None]
-) -> Prediction:
+def averaged(learners: Sequence[Dynamics], recordings: Recordings) -> Prediction:
     """Roll out the mean of several models' twists."""
-    pairs = [(learner, bias) for learner, bias in zip(learners, biases, strict=True)]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *pairs)
-    model = jax.tree_util.Partial(_mean_of, *stacked)
+    stacked = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *learners)
+    model = jax.tree_util.Partial(_mean_of, stacked)
     return predict(model, recordings, learners[0].config.integrator)
 
 
-def _mean_of(learners: Any, bias: Any, twist: jax.Array, command: jax.Array, dt: jax.Array):
-    axes = (0, None, None, None, None if bias is None else 0)
-    every = jax.vmap(Dynamics.predict, axes)(learners, twist, command, dt, bias)
-    return jnp.mean(every, axis=0)
+def _mean_of(learners: Any, twist: jax.Array, command: jax.Array, dt: jax.Array):
+    axes = (0, None, None, None)
+    return jnp.mean(jax.vmap(Dynamics.predict, axes)(learners, twist, command, dt), axis=0)
 
 
 def scores(errors: MotionErrors) -> dict[str, Any]:
