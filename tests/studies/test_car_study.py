@@ -15,12 +15,14 @@ import pytest
 from small_study import quiet
 
 from steelyard.cli import main
+from steelyard.data.dart_files import find_dart
 from steelyard.evaluation.metrics_file import read_metrics
-from steelyard.reports import load_records, load_spec, write_report, write_results
+from steelyard.reports import load_records, load_spec, summarise, write_report, write_results
 from steelyard.studies.car import STUDY
 from steelyard.studies.car.arms import ARMS, MATRIX, TAIL, pairs
-from steelyard.studies.car.config import PRESETS, SimulatedData
-from steelyard.studies.car.sources import simulated_source
+from steelyard.studies.car.config import PRESETS, RealData, SimulatedData
+from steelyard.studies.car.reference_tree import write_reference_tree
+from steelyard.studies.car.sources import Fold, real_source, simulated_source
 from steelyard.studies.cells import Store
 from steelyard.studies.engine import Options, run_study
 from steelyard.training.dynamics_files import load_model
@@ -256,3 +258,60 @@ def test_save_dir_and_env_work_for_a_study_without_a_task(tmp_path, capsys):
     words = "study status car --preset smoke --env car-single-track --save-dir x --runs"
     main([*words.split(), str(tmp_path)])
     assert "structured_cvar0p2" in capsys.readouterr().out
+
+
+def test_the_reference_tree_holds_what_its_scripts_read(compiler, tmp_path, capsys):
+    config = tiny(real=RealData(arms=()))
+    config = dataclasses.replace(
+        config, arms=("exp2_seed_sweep", "exp2_seed_sweep_cvar0p2"), seeds=(0, 1), sweep_all=False
+    )
+    folder = run(tmp_path / "runs", config)
+    out = tmp_path / "experiments-v2"
+    main(["export", str(folder), "--to", "reference", "--out", str(out)])
+    assert "4 runs" in capsys.readouterr().out
+    # The reference's first snippet, as it is but for the folder that it starts from.
+    results = []
+    for metrics_file in out.glob("*/*/eval_runs/*/metrics.json"):
+        data = json.loads(metrics_file.read_text())
+        results.append((metrics_file.relative_to(tmp_path).parts[1], data))
+        assert len(data["per_trajectory"]) == DATA.test
+    names = [name for name, _ in results]
+    assert sorted(names) == [
+        "exp2_seed0", "exp2_seed0_cvar0p2", "exp2_seed1", "exp2_seed1_cvar0p2",
+    ]  # fmt: skip
+    run_folder = out / "exp2_seed0_cvar0p2" / "residual_seed0_cvar0p2"
+    held = {path.name for path in run_folder.iterdir()}
+    assert {"config.json", "losses.csv", "standardizers.json", "eval_runs"} <= held
+    assert "loss_train.png" in held
+    main(["export", str(folder), "--to", "reference", "--out", str(out)])  # again: replaced
+    assert len(list(out.glob("*/*/eval_runs/*"))) == 4
+
+
+def test_a_tree_of_no_run_is_refused(finished, tmp_path):
+    _, _, folder = finished
+    for place, message in ((folder, "those of the preset `matrix`"), (tmp_path, "no study.json")):
+        with pytest.raises(FileNotFoundError, match=message):
+            write_reference_tree(place, tmp_path / "out")
+
+
+@pytest.mark.skipif(find_dart() is None, reason="the DART recordings are not here")
+def test_the_real_car_is_tested_in_short_and_in_long_rollouts_of_the_same_files():
+    source = real_source(RealData(), Fold(0, "any"))
+    names = [name.removesuffix(", 5 s") for name in source.tests]
+    assert names == [*names[:4], *names[:4]]
+    assert "dart validation" in names
+    for name in names[:4]:
+        short, long = source.tests[name], source.tests[f"{name}, 5 s"]
+        assert short.trajectories is long.trajectories
+        assert (short.cut.steps, long.cut.steps) == (40, 100)
+        assert short.cut.lead == long.cut.lead
+        counts = [len(t.cut.windows(t.trajectories).start) for t in (short, long)]
+        assert counts[0] > counts[1] > 0
+    assert source.cut == source.tests["dart validation"].cut
+
+
+def test_seeds_that_an_arm_does_not_have_by_design_are_not_missing(finished):
+    root, config, _ = finished
+    records, spec = STUDY.records(config, Store(root, "car"), "smoke", "cmd")
+    assert spec.expected == {"naive": (0,)}
+    assert summarise(records, spec).missing == ()
