@@ -175,7 +175,7 @@ def _full() -> CarConfig:
         arms=arms,
         sweep_all=False,
         simulated=LARGE,
-        real=RealData((*RealData().arms, "hybrid", "ensemble"), folds=8, steps=3_000),
+        real=RealData((*RealData().arms, "hybrid", "ensemble"), folds=8, steps=2_000),
         learner=_matrix().learner,
     )
 
