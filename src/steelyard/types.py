@@ -8,6 +8,7 @@ Axis names used in every shape of the library:
 ``env``     parallel environments
 ``time``    steps of an episode or a rollout
 ``step``    steps of a dataset, all episodes end to end
+``chunk``   actions that are planned at once and played one after the other
 ``episode`` episodes of a dataset
 ``obs``     observation components
 ``act``     action components
@@ -49,6 +50,20 @@ class RewardFreeTransition(eqx.Module):
     action: Float[Array, "*batch act"]
     terminated: Bool[Array, "*batch"]
     next_observation: Float[Array, "*batch obs"]
+
+
+class ActionChunk(eqx.Module):
+    """A batch of observations and the actions that followed, in ``[-1, 1]``.
+
+    Attributes:
+        observation: What was seen before the first action.
+        actions: The next actions of the same episode; its last one repeated where it is over.
+        mask: False where an action is such padding; the first one never is.
+    """
+
+    observation: Float[Array, "*batch obs"]
+    actions: Float[Array, "*batch chunk act"]
+    mask: Bool[Array, "*batch chunk"]
 
 
 class ImitationBatch(eqx.Module):

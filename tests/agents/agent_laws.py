@@ -20,10 +20,18 @@ import numpy as np
 
 import steelyard.agents
 from steelyard.agents.bc import BC, BCConfig
+from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
 from steelyard.agents.ipmd import IPMD, IPMDConfig
 from steelyard.agents.sac import SAC, SACConfig
+from steelyard.data.chunks import ActionRange
 from steelyard.data.normalisation import Statistics
-from steelyard.types import EnvSpec, ImitationBatch, RewardFreeTransition, Transition
+from steelyard.types import (
+    ActionChunk,
+    EnvSpec,
+    ImitationBatch,
+    RewardFreeTransition,
+    Transition,
+)
 
 OBS, ACT = 3, 2
 SPEC = EnvSpec("example", OBS, (-1.0,) * ACT, (1.0,) * ACT, 50, can_terminate=True)
@@ -98,7 +106,33 @@ def _bc() -> Example:
     return Example(create, transitions(0, 5, RewardFreeTransition), {"loss": 5}, weights=5)
 
 
-EXAMPLES: dict[type, Callable[[], Example]] = {SAC: _sac, IPMD: _ipmd, BC: _bc}
+def chunks(seed: int, rows: int, chunk: int) -> ActionChunk:
+    """Random chunks, of which every other one runs past the end of its episode."""
+    rng = np.random.default_rng(seed)
+    real = np.where(np.arange(rows) % 2, chunk, rng.integers(1, chunk, rows))
+    return ActionChunk(
+        observation=jnp.asarray(rng.normal(size=(rows, OBS)), jnp.float32),
+        actions=jnp.asarray(rng.uniform(-1, 1, (rows, chunk, ACT)), jnp.float32),
+        mask=jnp.asarray(np.arange(chunk) < real[:, None]),
+    )
+
+
+def _chunked_bc() -> Example:
+    action_range = ActionRange.of(jnp.asarray([[-1.0, -0.5], [0.5, 1.0]]))
+
+    def create(key, **changes):
+        config = ChunkedBCConfig(hidden=(8,), batch_size=5, chunk=3, executed=2, **changes)
+        return ChunkedBC.create(key, SPEC, config, NORMALISER, action_range, total_steps=100)
+
+    return Example(create, chunks(0, 5, 3), {"loss": 5}, weights=5)
+
+
+EXAMPLES: dict[type, Callable[[], Example]] = {
+    SAC: _sac,
+    IPMD: _ipmd,
+    BC: _bc,
+    ChunkedBC: _chunked_bc,
+}
 
 
 def registered() -> list[type]:
