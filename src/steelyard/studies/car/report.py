@@ -120,7 +120,7 @@ def _records(cell: Cell, store: Store, common: dict[str, Any]) -> list[Record]:
             axes={"data": name},
             metrics=_metrics(found),
             # The hold-out is another file for each seed: its rollouts are not those of other seeds.
-            per_start_returns=() if name == HOLD_OUT else tuple(found.get("ate_m", ())),
+            per_start_returns=(() if name.startswith(HOLD_OUT) else tuple(found.get("ate_m", ()))),
             curve=_curve(folder.metrics, together) if i == 0 else (),
             seconds=seconds if i == 0 else 0.0,
             frames=None,
