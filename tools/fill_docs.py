@@ -1,37 +1,66 @@
 """Fill the generated tables of README and docs from ``results/``; ``--check`` only compares.
 
 A block starts with ``<!-- results:STUDY/PRESET -->`` and ends with ``<!-- /results -->``; what lies
-between is made from that folder's ``raw.jsonl`` and is not written by hand. A block without such a
-file is left as it is.
+between is made from that folder's ``raw.jsonl`` and is not written by hand. ``STUDY/PRESET#tails``
+has the comparisons of tails only, and ``benchmarks/car_sysid`` is made from the file of that name.
+A block without such a file is left as it is.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
 
 from steelyard.reports import load_records, load_spec, summarise
-from steelyard.reports.tables import results_markdown
+from steelyard.reports.tables import results_markdown, tails_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"<!-- results:(?P<place>[\w/.-]+) -->\n.*?<!-- /results -->", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- results:(?P<place>[\w/.-]+)(?P<part>#tails)? -->\n.*?<!-- /results -->", re.DOTALL
+)
+PEERS = ("direct", "direct_context", "single_track", "one_step", "naive")
+"""Arms of the car study that stand beside ``mujoco.sysid``."""
 
 
 def filled(text: str, results: Path = ROOT / "results") -> str:
     """The text with every block made anew whose results are there."""
 
     def block(match: re.Match) -> str:
-        folder = results / match["place"]
-        if not (folder / "raw.jsonl").exists():
+        folder, part = results / match["place"], match["part"] or ""
+        if match["place"] == "benchmarks/car_sysid":
+            table = sysid_table(results)
+        elif (folder / "raw.jsonl").exists():
+            summary = summarise(
+                load_records(folder / "raw.jsonl"), load_spec(folder / "report_spec.json")
+            )
+            table = tails_markdown(summary) if part else results_markdown(summary)
+        else:
             return match[0]
-        summary = summarise(
-            load_records(folder / "raw.jsonl"), load_spec(folder / "report_spec.json")
-        )
-        return (
-            f"<!-- results:{match['place']} -->\n\n{results_markdown(summary).strip()}\n\n"
-            "<!-- /results -->"
-        )
+        head = f"<!-- results:{match['place']}{part} -->"
+        return f"{head}\n\n{table.strip()}\n\n<!-- /results -->"
 
     return BLOCK.sub(block, text)
+
+
+def sysid_table(results: Path) -> str:
+    """``mujoco.sysid`` on fold 2 of DART beside the runs of ``car/quick`` on the same fold."""
+    fold = json.loads((results / "benchmarks" / "car_sysid.json").read_text())["dart-2"]
+    records = load_records(results / "car" / "quick" / "raw.jsonl")
+    groups = list(fold["scores"])
+    found = {"mujoco.sysid": {g: _at(fold["scores"][g]["fitted"]) for g in groups}}
+    for record in records:
+        group = str(record.axes["data"]).removeprefix("dart ")
+        if record.arm in PEERS and record.seed == 2 and group in groups:
+            ends = [record.metric(name) for name in ("fde_1s", "fde_2s")]
+            found.setdefault(record.arm, {})[group] = ends
+    head = ["m", *(f"{group}, {s} s" for group in groups for s in (1, 2))]
+    rows = [[name, *(f"{x:.3f}" for group in groups for x in found[name][group])] for name in found]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _at(scores: dict) -> list[float]:
+    return [scores[f"fde_m {s}"]["mean"] for s in (1, 2)]
 
 
 def main(check: bool) -> int:

@@ -120,6 +120,21 @@ def results_markdown(summary: Summary) -> str:
     return "\n\n".join([*blocks, "\n".join(lines)]) + "\n"
 
 
+def tails_markdown(summary: Summary) -> str:
+    """Write what there is about tails at the primary axis values, for a page with little room."""
+    if summary.tails is None:
+        raise ValueError(f"study {summary.spec.study!r} compares no tails")
+    head, rows = tail_table(summary.tails)
+    primary = [row for row, told in zip(rows, summary.tails.rows, strict=True) if told.primary]
+    blocks = [
+        "\n".join(f"- {text}" for text in tail_sentences(summary.tails)),
+        _markdown(head, primary),
+        "\n".join(f"- {text}" for text in tail_notes(summary)[:3]),
+        "\n".join(f"- Command: {_code(text)}" for text in summary.commands),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
 def arm_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the arms: raw metric, training, primary metric, then the rest."""
     spec = summary.spec
