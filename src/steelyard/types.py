@@ -12,6 +12,7 @@ Axis names used in every shape of the library:
 ``episode`` episodes of a dataset
 ``obs``     observation components
 ``act``     action components
+``feat``    components of what a policy's network sees
 ``item``    things that are scored and weighted
 ==========  =====================================================================
 
@@ -98,6 +99,40 @@ class Window(eqx.Module):
     pose: Float[Array, "*batch states 3"]
     command: Float[Array, "*batch commands 2"]
     dt: Float[Array, "*batch steps"]
+
+
+class RolloutItems(eqx.Module):
+    """A batch of on-policy items: single steps, with what was known when they were taken.
+
+    Attributes:
+        features: What the policy saw, as it saw it (normalised; the base action behind it).
+        action: What the policy drew, before it was scaled, added and clipped.
+        log_prob: Its log-probability under the policy that drew it.
+        advantage: Estimated advantage, normalised over the whole rollout.
+        value: The critic's value then.
+        value_target: What the critic shall say.
+    """
+
+    features: Float[Array, "*batch feat"]
+    action: Float[Array, "*batch act"]
+    log_prob: Float[Array, "*batch"]
+    advantage: Float[Array, "*batch"]
+    value: Float[Array, "*batch"]
+    value_target: Float[Array, "*batch"]
+
+
+class RolloutBatch(eqx.Module):
+    """Items of one gradient step; actor and critic may each have a draw of their own.
+
+    Attributes:
+        actor: Items for the policy.
+        critic: Items for the critic; none takes the policy's, and their weights.
+        critic_weights: How much each of them counts, mean one; none for all the same.
+    """
+
+    actor: RolloutItems
+    critic: RolloutItems | None = None
+    critic_weights: Float[Array, "*batch"] | None = None
 
 
 class UpdateInfo(eqx.Module):

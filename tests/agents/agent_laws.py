@@ -22,6 +22,7 @@ import steelyard.agents
 from steelyard.agents.bc import BC, BCConfig
 from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
 from steelyard.agents.ipmd import IPMD, IPMDConfig
+from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.agents.sac import SAC, SACConfig
 from steelyard.data.chunks import ActionRange
 from steelyard.data.normalisation import Statistics
@@ -30,6 +31,8 @@ from steelyard.types import (
     EnvSpec,
     ImitationBatch,
     RewardFreeTransition,
+    RolloutBatch,
+    RolloutItems,
     Transition,
 )
 
@@ -127,11 +130,38 @@ def _chunked_bc() -> Example:
     return Example(create, chunks(0, 5, 3), {"loss": 5}, weights=5)
 
 
+def rollout_items(seed: int, rows: int, inputs: int) -> RolloutItems:
+    """Random on-policy items."""
+    rng = np.random.default_rng(seed)
+    sizes = {"features": (rows, inputs), "action": (rows, ACT)}
+    return RolloutItems(
+        **{
+            field.name: jnp.asarray(rng.normal(size=sizes.get(field.name, rows)), jnp.float32)
+            for field in dataclasses.fields(RolloutItems)
+        }
+    )
+
+
+def _ppo() -> Example:
+    def create(key, **changes):
+        settings = {"hidden": (8,), "residual": False, "n_iterations_train_only_value": 0}
+        return PPO.create(key, SPEC, PPOConfig(**settings | changes), NORMALISER, 10)
+
+    return Example(
+        create,
+        RolloutBatch(rollout_items(0, 5, OBS)),
+        {"policy_loss": 5, "value_loss": 5},
+        weights=5,
+        weighted=lambda batch: batch.actor,
+    )
+
+
 EXAMPLES: dict[type, Callable[[], Example]] = {
     SAC: _sac,
     IPMD: _ipmd,
     BC: _bc,
     ChunkedBC: _chunked_bc,
+    PPO: _ppo,
 }
 
 

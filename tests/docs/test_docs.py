@@ -17,6 +17,7 @@ import pytest
 
 from steelyard import agents
 from steelyard.agents.bc import BC, BCConfig
+from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
 from steelyard.agents.dynamics import (
     Dynamics,
     DynamicsBatch,
@@ -26,11 +27,14 @@ from steelyard.agents.dynamics import (
     make_plant,
 )
 from steelyard.agents.ipmd import IPMD, IPMDConfig
+from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.agents.sac import SAC, SACConfig
 from steelyard.cli import main
+from steelyard.data.chunks import ActionRange
 from steelyard.data.formats import load_with_report
 from steelyard.data.normalisation import Normaliser
 from steelyard.emphasis import WEIGHTINGS
+from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.evaluation.metrics_file import EvaluationInfo, metrics_json
 from steelyard.evaluation.model_rollout import Recordings, Speed
 from steelyard.evaluation.motion_metrics import HORIZONS_S, MotionErrors, horizon_name
@@ -39,10 +43,22 @@ from steelyard.studies.car.arms import ARMS, MATRIX
 from steelyard.studies.car.config import PRESETS, configure
 from steelyard.studies.car.plan import plan_cells
 from steelyard.studies.car.report import METRICS
+from steelyard.training.cupid import Scorer
 from steelyard.training.dynamics import loss_emphasis, validation
 from steelyard.training.dynamics_files import LOSS_COLUMNS
+from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
+from steelyard.training.on_policy import TIMED, speed
+from steelyard.training.on_policy_update import UpdateConfig, update
 from steelyard.training.reference_car import KEYS
-from steelyard.types import EnvSpec, ImitationBatch, RewardFreeTransition, Transition, Window
+from steelyard.training.rollout_items import Rollout
+from steelyard.types import (
+    ActionChunk,
+    EnvSpec,
+    ImitationBatch,
+    RewardFreeTransition,
+    Transition,
+    Window,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -237,19 +253,68 @@ ONLINE = (
     *("episode/return", "train/reward", "eval/reward_mean", "eval/reward_std"),
     *("frames_per_s", "updates_per_s"),
 )
+
+
+def chunked_bc_metrics(key):
+    config, full = ChunkedBCConfig(hidden=(4,), chunk=2, executed=1), jnp.ones((ROWS, 2), bool)
+    agent = ChunkedBC.create(key, SPEC, config, Normaliser.identity(3), ActionRange.identity(1), 1)
+    batch = ActionChunk(jnp.zeros((ROWS, 3)), jnp.zeros((ROWS, 2, 1)), full)
+    return agent.update(batch, key)[1].metrics
+
+
+TIME, ENVS = 4, 2
+
+
+def iteration_metrics(cupid: CupidConfig):
+    """What one iteration of the on-policy loop logs under an emphasis."""
+
+    def learn_once(key):
+        agent = PPO.create(key, SPEC, PPOConfig(hidden=(4,)), None, 1)
+        shape = (TIME, ENVS)
+        seen, act = jnp.zeros((*shape, 3)), jnp.zeros((*shape, 1))
+        none, flat = jnp.zeros(shape, bool), jnp.zeros(shape)
+        rollout = Rollout(seen, act, act, seen, act, flat, none, none, none, ~none)
+        config = UpdateConfig(update_epochs=1, num_minibatches=2)
+        return update(agent, Scorer.none(agent), rollout, key, config, cupid, True)[2]
+
+    return learn_once
+
+
+MODES = [
+    CupidConfig(True),
+    CupidConfig(True, "gradnorm"),
+    CupidConfig(True, "influence", cupid_weighting="softmax", cupid_through="losses"),
+]
+
+
+def ppo_metrics(key):
+    found = iteration_metrics(CupidConfig())(key)
+    tracker = EpisodeTracker(EpisodeWindow.empty(1), 1)
+    return found | tracker.take() | speed(dict.fromkeys(TIMED, 1.0), 1, 1)
+
+
 LEARNERS = {
     "sac": (sac_metrics, ONLINE),
     "ipmd": (ipmd_metrics, (*ONLINE, "eval/score")),
     "bc": (bc_metrics, ("val/loss",)),
+    "chunked_bc": (chunked_bc_metrics, ("val/loss",)),
+    "ppo": (ppo_metrics, ("eval/success_rate", "eval/best_eval_success_rate")),
 }
 
 
-PAGE_OF = {"dynamics": "car-dynamics"}
+PAGE_OF = {
+    "dynamics": "car-dynamics",
+    "chunked_bc": "residual-ppo",
+    "ppo": "residual-ppo",
+}
 """Learners whose page is called otherwise."""
-OF_NO_LEARNER = {"cvar": "steelyard.emphasis.loss_emphasis"}
+OF_NO_LEARNER = {
+    "cvar": "steelyard.emphasis.loss_emphasis",
+    "importance": "steelyard.emphasis.on_policy",
+}
 """Pages about what any learner can use, and its module."""
 STUDY_OF = {"bc": "imitation", "ipmd": "imitation", "sac": "imitation", "car-dynamics": "car",
-            "cvar": "car"}  # fmt: skip
+            "cvar": "car", "residual-ppo": "assembly", "importance": "assembly"}  # fmt: skip
 
 
 def modules_of_learners(use: tuple[str, ...] = ("act",)) -> set[str]:
@@ -275,17 +340,35 @@ def test_every_learner_has_a_page_and_an_example_here():
     assert every - modules_of_learners() == {"dynamics"}
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_every_metric_that_a_learner_logs_is_in_its_glossary(name):
-    learn_once, from_loop = LEARNERS[name]
-    # Traced, not run: the names of the metrics need no arithmetic.
-    metrics = eqx.filter_eval_shape(learn_once, jax.random.key(0))
-    assert metrics
-    table = section(DOCS / "methods" / f"{name}.md", "Metrics").splitlines()
+def glossary(page: str) -> set[str]:
+    """The keys that a page's table of metrics explains."""
+    table = section(DOCS / "methods" / f"{page}.md", "Metrics").splitlines()
     first_cells = [line.split("|")[1] for line in table if line.startswith("|")]
-    explained = {key for cell in first_cells for key in re.findall(r"`([^`]+)`", cell)}
-    assert {*metrics, *from_loop} - explained == set()
-    assert explained - {*metrics, *from_loop} == set(), "the glossary explains what is not logged"
+    return {key for cell in first_cells for key in re.findall(r"`([^`]+)`", cell)}
+
+
+@pytest.mark.parametrize("page", sorted({PAGE_OF.get(name, name) for name in LEARNERS}))
+def test_every_metric_that_a_learner_logs_is_in_its_glossary(page):
+    logged: set[str] = set()
+    for name in (name for name in LEARNERS if PAGE_OF.get(name, name) == page):
+        learn_once, from_loop = LEARNERS[name]
+        # Traced, not run: the names of the metrics need no arithmetic.
+        metrics = eqx.filter_eval_shape(learn_once, jax.random.key(0))
+        assert metrics
+        logged |= {*metrics, *from_loop}
+    explained = glossary(page)
+    assert logged - explained == set()
+    assert explained - logged == set(), "the glossary explains what is not logged"
+
+
+def test_every_metric_of_an_emphasis_on_items_is_in_its_glossary():
+    plain = eqx.filter_eval_shape(iteration_metrics(CupidConfig()), jax.random.key(0))
+    logged = set().union(
+        *(eqx.filter_eval_shape(iteration_metrics(mode), jax.random.key(0)) for mode in MODES)
+    )
+    own = {re.sub(r"_(actor|critic)$", "", name) for name in logged - set(plain)}
+    explained = {re.sub(r"_(actor|critic)$", "", name) for name in glossary("importance")}
+    assert own == explained
 
 
 @pytest.mark.parametrize("name", ["sac", "bc"])
@@ -373,7 +456,7 @@ def test_presets_of_the_car_study_are_as_large_as_documented():
         assert f"| {runs}, of {steps:,} steps |" in line, preset
         if "as `" not in line.split("|")[2]:
             data = config.simulated
-            assert f"{data.train} + {data.validation} + {data.test}" in line, preset
+            assert f"{data.train:,} + {data.validation} + {data.test}" in line, preset
         if "DART" in line:
             assert f"{config.real.folds} folds of {config.real.steps:,} steps" in line, preset
 

@@ -91,14 +91,31 @@ def advance(
         raise ValueError(
             f"executed must lie between 1 and the chunk's {chunk} actions, got {executed}"
         )
-    cursor = queue.cursor + 1
-    due = np.flatnonzero(discard | (cursor >= executed)).astype(np.int32)
-    if len(due) == 0:
-        return on_host(queue.actions, cursor, queue.plans)
-    actions, plans = np.array(queue.actions), np.array(queue.plans)
-    actions[due] = planner(next_observation[due], due, plans[due])
-    cursor[due] = 0
-    plans[due] += 1
+    moved = on_host(queue.actions, queue.cursor + 1, queue.plans)
+    return replan(moved, next_observation, discard | (moved.cursor >= executed), planner)
+
+
+def replan(
+    queue: ChunkQueue,
+    observation: Float[np.ndarray, "env obs"],
+    due: Bool[np.ndarray, " env"],
+    planner: Planner,
+) -> ChunkQueue:
+    """Plan anew where it is due, the cursor 0 there; all other queues stay as they are.
+
+    Args:
+        queue: What is in play.
+        observation: The observation in hand.
+        due: Which environments plan.
+        planner: What plans; it is asked for these alone, in ascending order.
+    """
+    rows = np.flatnonzero(due).astype(np.int32)
+    if len(rows) == 0:
+        return queue
+    actions, cursor, plans = (np.array(x) for x in queue)
+    actions[rows] = planner(observation[rows], rows, plans[rows])
+    cursor[rows] = 0
+    plans[rows] += 1
     return on_host(actions, cursor, plans)
 
 

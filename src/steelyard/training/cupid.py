@@ -1,0 +1,372 @@
+"""Scores on-policy items by the config's mode, and says how an update shall feel them.
+
+Data flow: prepared items, the learner and a kept scorer → scores → probabilities for actor and
+critic, weights of the actor's losses, diagnostics, the scorer to keep.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from steelyard.agents.ppo import PPO, Actor, policy_terms
+from steelyard.emphasis.diagnostics import diagnose
+from steelyard.emphasis.gradient_norm import last_layer_norm, predicted_gain
+from steelyard.emphasis.importance import (
+    Components,
+    ImportanceScales,
+    importance,
+    value_error,
+)
+from steelyard.emphasis.influence import (
+    conjugate_gradient,
+    cross_fitted_influence,
+    divide_by_root,
+    influence,
+    target_gradient,
+)
+from steelyard.emphasis.measures import uniform_base
+from steelyard.emphasis.on_policy import CupidConfig
+from steelyard.emphasis.samplers import Systematic, Table
+from steelyard.numerics import gaussian
+from steelyard.numerics.segments import sum_by_segment
+from steelyard.training.rollout_items import Prepared, mean_over
+
+CG_STEPS = 20
+CG_DAMPING = 0.1
+"""Of the Fisher matrix's mean diagonal, measured by the gradient's own curvature."""
+WORST_RESIDUAL = 0.5
+"""Above it conjugate gradients have failed and Adam's preconditioner serves."""
+
+PerItem = Float[Array, " item"]
+
+
+class Scorer(eqx.Module):
+    """What is kept between iterations: how to score, never the scores.
+
+    Attributes:
+        age: Iterations since it was computed.
+        scales: Divisors of the heuristic's components.
+        directions: Influence directions, from outside and inside of the second fold.
+        active: Whether the target had both outcomes, so that there is a direction.
+        residual: Relative residual of the conjugate gradients, 0 without any.
+    """
+
+    age: Int[Array, ""]
+    scales: ImportanceScales
+    directions: tuple[Actor, Actor]
+    active: Bool[Array, ""]
+    residual: Float[Array, ""]
+
+    @classmethod
+    def none(cls, agent: PPO) -> "Scorer":
+        """Before the first is computed."""
+        zero = jax.tree.map(jnp.zeros_like, agent.actor)
+        return cls(
+            jnp.zeros((), jnp.int32),
+            ImportanceScales.ones(),
+            (zero, zero),
+            jnp.ones((), bool),
+            jnp.zeros(()),
+        )
+
+
+class Felt(NamedTuple):
+    """How the epochs of an update feel the items.
+
+    Attributes:
+        actor: What the actor's items are drawn from.
+        critic: What the critic's are drawn from.
+        weights: How much each of the actor's items counts in its losses, mean one.
+    """
+
+    actor: Table
+    critic: Table
+    weights: PerItem
+
+
+def uniform(valid: Bool[Array, " item"]) -> Felt:
+    """No emphasis: every valid item counts the same."""
+    table = Systematic().table(uniform_base(valid))
+    return Felt(table, table, valid.astype(jnp.float32))
+
+
+def is_due(config: CupidConfig, iteration: int, has_scorer: bool) -> bool:
+    """Whether an iteration, counted from 1, computes its scorer anew."""
+    if not config.use_cupid:
+        return False
+    return not has_scorer or iteration % config.cupid_compute_interval == 0
+
+
+def feel(
+    config: CupidConfig,
+    agent: PPO,
+    prepared: Prepared,
+    scorer: Scorer,
+    key: PRNGKeyArray,
+    due: bool,
+) -> tuple[Felt, Scorer, dict[str, Array]]:
+    """Score the items of an iteration and turn the scores into what its epochs feel.
+
+    Args:
+        config: Mode and settings.
+        agent: The learner that drew the items.
+        prepared: The items.
+        scorer: The kept one.
+        key: Random key, for the control and for the second fold.
+        due: Whether to compute the scorer anew; fixed when compiled.
+    """
+    if not config.use_cupid or (not due and config.cupid_reuse == "uniform"):
+        scorer = eqx.tree_at(lambda s: s.age, scorer, scorer.age + 1)
+        return uniform(prepared.valid), scorer, {}
+    scorer = _computed(config, agent, prepared, key) if due else _aged(scorer)
+    if config.cupid_mode == "gradnorm":
+        felt, scores, metrics = _by_gradient_norm(config, agent, prepared)
+    else:
+        scores = _scores(config, agent, prepared, scorer, key)
+        felt, metrics = _by_one_score(config, prepared, scores, scorer)
+    metrics |= {
+        "cupid/scorer_age": scorer.age.astype(jnp.float32),
+        "cupid/raw_mean": mean_over(scores, prepared.valid),
+        "cupid/raw_std": jnp.sqrt(
+            mean_over((scores - mean_over(scores, prepared.valid)) ** 2, prepared.valid)
+        ),
+        "cupid/raw_min": jnp.min(jnp.where(prepared.valid, scores, jnp.inf)),
+        "cupid/raw_max": jnp.max(jnp.where(prepared.valid, scores, -jnp.inf)),
+        "cupid/negative_share": mean_over((scores < 0).astype(jnp.float32), prepared.valid),
+        "cupid/score_abs_advantage_corr": _correlation(
+            scores, jnp.abs(prepared.advantage), prepared.valid
+        ),
+        "cupid/outcome_unknown_share": 1.0
+        - mean_over(prepared.outcome_known.astype(jnp.float32), prepared.valid),
+        "cupid/value_error_is_advantage": jnp.asarray(
+            float(config.cupid_mode == "heuristic" and config.cupid_value_error == "identity")
+        ),
+        "cupid/cg_residual": scorer.residual,
+    }
+    return felt, scorer, metrics
+
+
+def _aged(scorer: Scorer) -> Scorer:
+    return eqx.tree_at(lambda s: s.age, scorer, scorer.age + 1)
+
+
+def _computed(config: CupidConfig, agent: PPO, prepared: Prepared, key: PRNGKeyArray) -> Scorer:
+    fresh = Scorer.none(agent)
+    if config.cupid_mode == "heuristic" and config.cupid_component_scale == "rms":
+        scales = ImportanceScales.of(_components(config, prepared), prepared.valid)
+        fresh = eqx.tree_at(lambda s: s.scales, fresh, scales)
+    if config.cupid_mode == "influence":
+        directions, active, residual = _directions(config, agent, prepared, key)
+        fresh = eqx.tree_at(
+            lambda s: (s.directions, s.active, s.residual), fresh, (directions, active, residual)
+        )
+    return fresh
+
+
+def _components(config: CupidConfig, prepared: Prepared) -> Components:
+    return Components(
+        jnp.abs(prepared.advantage),
+        value_error(
+            config.cupid_value_error,
+            prepared.advantage,
+            prepared.monte_carlo,
+            prepared.items.value,
+            prepared.td_error,
+        ),
+        prepared.success,
+    )
+
+
+def _scores(
+    config: CupidConfig, agent: PPO, prepared: Prepared, scorer: Scorer, key: PRNGKeyArray
+) -> PerItem:
+    if config.cupid_mode == "heuristic":
+        return importance(_components(config, prepared), config.weights, scorer.scales)
+    if config.cupid_mode == "random":
+        # As many are negative as advantages are: `drop` then leaves out as many as by influence.
+        noise = jax.random.uniform(key, prepared.valid.shape)
+        return jnp.where(prepared.advantage < 0, noise - 1.0, noise)
+    fold = second_fold(prepared, key)
+
+    def losses(actor: Actor) -> PerItem:
+        return policy_terms(actor, prepared.items, agent.config).policy
+
+    if config.cupid_cross_fit:
+        found = cross_fitted_influence(losses, agent.actor, scorer.directions, fold)
+    else:
+        found = influence(losses, agent.actor, scorer.directions[0])
+    if config.cupid_level == "trajectory":
+        found = sum_by_segment(
+            jnp.where(prepared.valid, found, 0.0), prepared.segment, prepared.segments
+        )
+    return found
+
+
+def second_fold(prepared: Prepared, key: PRNGKeyArray) -> Bool[Array, " item"]:
+    """Which items are in the second of two folds; all of a trajectory are in one."""
+    coins = jax.random.bernoulli(jax.random.fold_in(key, 7), 0.5, (prepared.segments,))
+    return coins[prepared.segment]
+
+
+def _directions(
+    config: CupidConfig, agent: PPO, prepared: Prepared, key: PRNGKeyArray
+) -> tuple[tuple[Actor, Actor], Bool[Array, ""], Float[Array, ""]]:
+    """Directions from outside and inside of the second fold (the same without cross-fitting)."""
+    fold, items = second_fold(prepared, key), prepared.items
+    if config.cupid_target == "outcome":
+        signs = jnp.where(prepared.success > 0.5, 1.0, -1.0)
+        weights = jnp.where(prepared.outcome_known, signs, 0.0)
+    else:
+        weights = jnp.where(prepared.valid, items.advantage, 0.0)
+
+    def log_probs(actor: Actor) -> PerItem:
+        mean = jax.vmap(actor)(items.features)
+        return gaussian.log_prob(items.action, mean, actor.log_std)
+
+    def direction(part: Bool[Array, " item"]) -> tuple[Actor, Array, Array]:
+        own = jnp.where(part, weights, 0.0)
+        active = jnp.any(own > 0) & jnp.any(own < 0)
+        gradient = target_gradient(log_probs, agent.actor, own / jnp.maximum(jnp.sum(part), 1))
+        if not agent.config.learn_std:
+            gradient = eqx.tree_at(lambda a: a.log_std, gradient, replace_fn=jnp.zeros_like)
+        found, residual = _preconditioned(config, agent, prepared, gradient)
+        return found, active, residual
+
+    if config.cupid_cross_fit:
+        outside, inside = direction(~fold), direction(fold)
+    else:
+        outside = inside = direction(jnp.ones_like(fold))
+    active = outside[1] & inside[1]
+    return (outside[0], inside[0]), active, jnp.maximum(outside[2], inside[2])
+
+
+def _preconditioned(
+    config: CupidConfig, agent: PPO, prepared: Prepared, gradient: Actor
+) -> tuple[Actor, Float[Array, ""]]:
+    none = jnp.zeros(())
+    if config.cupid_hessian == "identity":
+        return gradient, none
+    by_adam = _by_adam(agent, gradient)
+    if config.cupid_hessian == "adam":
+        return by_adam, none
+    items, valid = prepared.items, prepared.valid
+    precision = jnp.exp(-2.0 * agent.actor.log_std)[None]
+
+    def means(actor: Actor) -> Float[Array, "item act"]:
+        return jax.vmap(actor)(items.features)
+
+    def product(v: Actor) -> Actor:
+        """Fisher matrix of the Gaussian's mean times ``v``, mean over valid items."""
+        tangent = jax.jvp(means, (agent.actor,), (v,))[1]
+        share = jnp.where(valid, 1.0, 0.0) / jnp.maximum(jnp.sum(valid), 1)
+        pull = jax.vjp(means, agent.actor)[1]
+        return pull(tangent * precision * share[:, None])[0]
+
+    curvature = _inner(gradient, product(gradient)) / jnp.maximum(_inner(gradient, gradient), 1e-30)
+    damping = jnp.maximum(CG_DAMPING * curvature, 1e-8)
+    solved, residual = conjugate_gradient(product, gradient, damping, CG_STEPS)
+    good = residual <= WORST_RESIDUAL
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), solved, by_adam), residual
+
+
+def _by_adam(agent: PPO, gradient: Actor) -> Actor:
+    """Divide by the actor's own Adam scale; before its first step by nothing."""
+    states: Any = agent.actor_state
+    adam = next(s for s in states if isinstance(s, optax.ScaleByAdamState))
+    count = jnp.asarray(adam.count, jnp.float32)
+    unbiased = jax.tree.map(lambda v: v / jnp.maximum(1.0 - 0.999**count, 1e-8), adam.nu)
+    scaled = divide_by_root(gradient, unbiased, agent.config.adam_eps)
+    return jax.tree.map(lambda a, b: jnp.where(count > 0, a, b), scaled, gradient)
+
+
+def _by_one_score(
+    config: CupidConfig, prepared: Prepared, scores: PerItem, scorer: Scorer
+) -> tuple[Felt, dict[str, Array]]:
+    """One distribution, for both networks; through batches or through the actor's losses."""
+    valid, weighting = prepared.valid, config.weighting()
+    base = uniform_base(valid)
+    ratio = weighting.ratio(scores, valid)
+    # Without both outcomes there is no direction, and every item counts the same.
+    ratio = jnp.where(scorer.active, ratio, valid.astype(jnp.float32))
+    active = {"cupid/active": scorer.active.astype(jnp.float32)}
+    plain = uniform(valid)
+    if config.cupid_through == "losses":
+        metrics = _described(base * ratio, scores, valid)
+        return Felt(plain.actor, plain.critic, ratio), metrics | active
+    sampler = Systematic(config.cupid_correction, config.cupid_floor)
+    table = sampler.table(base * ratio, base)
+    mixed = (1.0 - config.cupid_floor) * base * ratio + config.cupid_floor * base
+    metrics = _described(mixed, scores, valid)
+    return Felt(table, table, valid.astype(jnp.float32)), metrics | active
+
+
+def _by_gradient_norm(
+    config: CupidConfig, agent: PPO, prepared: Prepared
+) -> tuple[Felt, PerItem, dict[str, Array]]:
+    """A distribution for each network, by the exact norm of its last layer's gradient."""
+    items, valid = prepared.items, prepared.valid
+    base = uniform_base(valid)
+    mean = jax.vmap(agent.actor)(items.features)
+    pull = gaussian.score_of_mean(items.action, mean, agent.actor.log_std)
+    actor = last_layer_norm(
+        items.advantage[:, None] * pull, jax.vmap(agent.actor.hidden)(items.features), bias=False
+    )
+    error = (items.value - items.value_target)[:, None]
+    critic = last_layer_norm(error, jax.vmap(agent.critic.hidden)(items.features), bias=True)
+    sampler, tables, metrics, gains = (
+        Systematic(config.cupid_correction, config.cupid_floor),
+        [],
+        {},
+        [],
+    )
+    for name, norms in (("actor", actor), ("critic", critic)):
+        found = config.weighting()(norms, valid)
+        mixed = (1.0 - config.cupid_floor) * found + config.cupid_floor * base
+        gain = predicted_gain(norms, mixed, valid)
+        serves = gain >= config.cupid_gain_threshold
+        tables.append(sampler.table(jnp.where(serves, found, base), base))
+        described = _described(jnp.where(serves, mixed, base), norms, valid)
+        metrics |= {f"{key}_{name}": value for key, value in described.items()}
+        metrics[f"cupid/active_{name}"] = serves.astype(jnp.float32)
+        gains.append(gain)
+    metrics["cupid/predicted_gain"] = gains[0]
+    metrics["cupid/predicted_gain_critic"] = gains[1]
+    return Felt(tables[0], tables[1], valid.astype(jnp.float32)), actor, metrics
+
+
+def _described(
+    probabilities: PerItem, scores: PerItem, valid: Bool[Array, " item"]
+) -> dict[str, Array]:
+    """The reference's metrics of the probabilities, and ours."""
+    found = diagnose(probabilities, probabilities, valid)
+    count = jnp.maximum(jnp.sum(valid), 1)
+    mean = jnp.sum(jnp.where(valid, probabilities, 0.0)) / count
+    spread = jnp.sqrt(mean_over((probabilities - mean) ** 2, valid))
+    top, bottom = found["score_top10_mean"], found["score_bottom10_mean"]
+    return {
+        "cupid/importance_min": jnp.min(jnp.where(valid, probabilities, jnp.inf)),
+        "cupid/importance_max": jnp.max(jnp.where(valid, probabilities, -jnp.inf)),
+        "cupid/importance_mean": mean,
+        "cupid/importance_std": spread,
+        "cupid/top10_mean": top,
+        "cupid/bottom10_mean": bottom,
+        "cupid/top10_over_bottom10": top / jnp.maximum(bottom, 1e-30),
+        "cupid/ess_share": found["ess_share"],
+        "cupid/perplexity_share": found["perplexity_share"],
+        "cupid/max_weight": found["max_weight"],
+    }
+
+
+def _correlation(x: PerItem, y: PerItem, valid: Bool[Array, " item"]) -> Float[Array, ""]:
+    x, y = x - mean_over(x, valid), y - mean_over(y, valid)
+    scale = jnp.sqrt(mean_over(x**2, valid) * mean_over(y**2, valid))
+    return jnp.where(scale > 0, mean_over(x * y, valid) / jnp.where(scale > 0, scale, 1.0), 0.0)
+
+
+def _inner(x: Actor, y: Actor) -> Float[Array, ""]:
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)
+    return jnp.sum(jnp.stack(jax.tree.leaves(products)))

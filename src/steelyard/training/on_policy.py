@@ -1,0 +1,293 @@
+"""The on-policy loop: a rollout with the host's simulator, then all epochs in one program.
+
+Data flow: environment → base action and residual → rollout → learner and kept scorer → residual.
+The loop knows factories only.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from steelyard.agents.ppo import PPO
+from steelyard.emphasis.on_policy import CupidConfig
+from steelyard.envs.base import VectorEnv
+from steelyard.numerics.trees import select
+from steelyard.training.chunk_queue import Planner, advance, head, replan, start
+from steelyard.training.cupid import Scorer, is_due
+from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.on_policy_update import UpdateConfig, update
+from steelyard.training.programs import ACT, CREATE, LEARN, fold
+from steelyard.training.rollout_items import Rollout
+
+TIMED = ("simulation", "base", "policy", "update")
+"""What the time of an iteration is booked under."""
+OnSuccess = Literal["terminate", "mask", "continue"]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnPolicyConfig:
+    """How much is simulated, and when it is evaluated and kept."""
+
+    total_timesteps: int = 200_000
+    """Environment steps of one run, all its environments together; whole iterations of them."""
+    num_envs: int = 64
+    """Parallel environments of one run."""
+    num_env_steps: int = 64
+    """Steps of each in an iteration."""
+    on_success: OnSuccess = "terminate"
+    """What success does: end the episode; let it run on, what follows counting for nothing; or
+    counting like all else (the reference)."""
+    eval_interval: int | None = None
+    """Iterations between evaluations; none evaluates at the end only."""
+    checkpoint_interval: int | None = None
+    """Iterations between checkpoints; none writes one at the end only. Open episodes are cut."""
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(
+                f"total_timesteps must hold an iteration of num_envs × num_env_steps = "
+                f"{self.num_envs} × {self.num_env_steps} steps, got {self.total_timesteps}"
+            )
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of a run."""
+        return self.total_timesteps // (self.num_envs * self.num_env_steps)
+
+
+class Base(NamedTuple):
+    """The frozen policy below.
+
+    Attributes:
+        planner: What plans its chunks.
+        executed: Actions of a chunk that are played.
+    """
+
+    planner: Planner
+    executed: int
+
+
+class OnPolicyProblem(NamedTuple):
+    """The factories that tie a learner to its task.
+
+    Attributes:
+        create: Key to a new learner.
+        update: Passes and minibatches of an iteration.
+        cupid: The emphasis.
+        base: ``environments -> base policy`` under the residual.
+    """
+
+    create: Callable[[PRNGKeyArray], PPO]
+    update: UpdateConfig
+    cupid: CupidConfig
+    base: Callable[[int], Base]
+
+
+class State(NamedTuple):
+    """All that a group of runs needs to go on, every array stacked ``[seed, ...]``."""
+
+    agent: PPO
+    scorer: Scorer
+    best: PPO
+    best_score: Array
+    episodes: EpisodeWindow
+
+
+class Programs:
+    """The compiled programs of the loop; ``traces`` counts how often each was traced."""
+
+    def __init__(self, problem: OnPolicyProblem):
+        self.traces: dict[str, int] = {}
+        self._problem = problem
+        self.act = jax.jit(jax.vmap(self._act, in_axes=(0, 0, 0, 0, None)))
+        self._updates = {
+            due: jax.jit(jax.vmap(functools.partial(self._update, due))) for due in (False, True)
+        }
+
+    def _act(self, agent: PPO, observation: Array, base: Array, key: Array, step: Array) -> Any:
+        self._count("act")
+        own = base if agent.config.residual else None
+        features = agent.features(observation, own)
+        return agent.decide(features, own, fold(key, ACT, step), deterministic=False)
+
+    def _update(self, due: bool, agent: PPO, scorer: Scorer, rollout: Rollout, key: Array) -> Any:
+        self._count("update_due" if due else "update")
+        key = fold(key, LEARN, agent.iteration)
+        return update(agent, scorer, rollout, key, self._problem.update, self._problem.cupid, due)
+
+    def learn(self, state: State, rollout: Rollout, keys: Array, due: bool) -> tuple[State, Any]:
+        """Update every run from its rollout."""
+        agent, scorer, metrics = self._updates[due](state.agent, state.scorer, rollout, keys)
+        return state._replace(agent=agent, scorer=scorer), metrics
+
+    def _count(self, name: str) -> None:
+        self.traces[name] = self.traces.get(name, 0) + 1
+
+
+class Simulation:
+    """The environments of a group, their base policy, and where their episodes stand."""
+
+    def __init__(
+        self, env: VectorEnv, base: Base, seeds: int, on_success: OnSuccess, window: EpisodeWindow
+    ):
+        self.env, self.base, self._seeds = env, base, seeds
+        self._on_success = on_success
+        self._rows = env.num_envs // seeds
+        self.episodes = EpisodeTracker(window, self._rows)
+        self._observation = env.reset()
+        self._queue = start(self._observation, base.planner)
+        self.seconds: dict[str, float] = dict.fromkeys(TIMED, 0.0)
+
+    def rollout(
+        self, programs: Programs, agent: PPO, keys: Array, steps: int, first: int
+    ) -> Rollout:
+        """Play ``steps`` steps everywhere; arrays ``[seed, time, env, ...]``."""
+        rows = [self._step(programs, agent, keys, first + i) for i in range(steps)]
+        stacked = (np.stack([row[name] for row in rows], axis=1) for name in Rollout._fields)
+        return Rollout(*map(jnp.asarray, stacked))
+
+    def _step(
+        self, programs: Programs, agent: PPO, keys: Array, number: int
+    ) -> dict[str, np.ndarray]:
+        clock = _Clock(self.seconds)
+        observation, base = self._observation, head(self._queue)
+        shaped = (self._by_seed(observation), self._by_seed(base))
+        residual, action = programs.act(agent, *shaped, keys, jnp.asarray(number))
+        action = np.asarray(action).reshape(self.env.num_envs, -1)
+        action = np.where(np.isfinite(action), action, 0.0)  # of frozen runs
+        clock.to("policy")
+        step = self.env.step(self.env.spec.to_env_units(action))
+        clock.to("simulation")
+        # The head for where the step led to, first; where that was an end, the new start's after.
+        none = np.zeros(self.env.num_envs, bool)
+        reached = advance(
+            self._queue, step.next_observation, none, self.base.planner, self.base.executed
+        )
+        next_base = head(reached)
+        self._queue = replan(reached, step.observation, step.ended, self.base.planner)
+        self._observation = step.observation
+        clock.to("base")
+        success = self._by_seed(step.reward > 0)
+        before = self.episodes.solved
+        valid = ~before if self._on_success == "mask" else np.ones_like(before)
+        self.episodes.add(success, self._by_seed(step.ended))
+        return {
+            "observation": shaped[0],
+            "base": shaped[1],
+            "residual": np.asarray(residual),
+            "next_observation": self._by_seed(step.next_observation),
+            "next_base": self._by_seed(next_base),
+            "reward": self._by_seed(step.reward),
+            "terminated": self._by_seed(step.terminated),
+            "truncated": self._by_seed(step.truncated),
+            "success": success,
+            "valid": valid,
+        }
+
+    def _by_seed(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(self._seeds, self._rows, *x.shape[1:])
+
+
+class _Clock:
+    def __init__(self, seconds: dict[str, float]):
+        self._seconds, self._since = seconds, time.perf_counter()
+
+    def to(self, name: str) -> None:
+        """Book the time since the last call under a name."""
+        now = time.perf_counter()
+        self._seconds[name] += now - self._since
+        self._since = now
+
+
+def train_on_policy(
+    problem: OnPolicyProblem,
+    config: OnPolicyConfig,
+    group: RunGroup,
+    make_env: Callable[[int], VectorEnv],
+    evaluate: Callable[[PPO], dict[str, np.ndarray]] | None = None,
+    tick: Ticker = lambda step, note="": None,
+) -> State:
+    """Train a group of runs and return their stacked state.
+
+    Args:
+        problem: The learner's factories.
+        config: Sizes and intervals.
+        group: Seeds and folders; a group that was killed goes on from its last checkpoint.
+        make_env: Builds the group's ``len(seeds) * num_envs`` environments for a generation. They
+            are rebuilt with fresh seeds after each checkpoint, so that a resumed run and an
+            uninterrupted one see the same episodes.
+        evaluate: ``stacked learner -> {metric: [seed]}``, of which `eval/success_rate` chooses the
+            learner that is kept as the best.
+        tick: Progress display.
+    """
+    seeds, rows = len(group.seeds), config.num_envs * config.num_env_steps
+    keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
+    programs = Programs(problem)
+    agent = eqx.filter_jit(jax.vmap(lambda k: problem.create(fold(k, CREATE, 0))))(keys)
+    scorer = jax.vmap(Scorer.none)(agent)
+    state = State(agent, scorer, agent, jnp.full(seeds, -jnp.inf), EpisodeWindow.empty(seeds))
+    restored, done, generation = group.restore(jax.tree.map(lambda x: x[0], state))
+    state = state if restored is None else restored
+    iteration, world = done // rows, None
+    tick(done)
+    while iteration < config.iterations:
+        if world is None:
+            base = problem.base(seeds * config.num_envs)
+            world = Simulation(make_env(generation), base, seeds, config.on_success, state.episodes)
+        clock = _Clock(world.seconds)
+        first = iteration * config.num_env_steps
+        rollout = world.rollout(programs, state.agent, keys, config.num_env_steps, first)
+        clock = _Clock(world.seconds)
+        iteration += 1
+        due = is_due(problem.cupid, iteration, has_scorer=iteration > 1)
+        state, metrics = programs.learn(state, rollout, keys, due)
+        values = {name: np.asarray(x) for name, x in metrics.items()}
+        clock.to("update")
+        group.freeze_non_finite(iteration * rows, values)
+        values |= world.episodes.take() | speed(world.seconds, rows, seeds)
+        group.log(iteration * rows, values)
+        rate = float(np.mean(values["charts/success_rate"]))
+        tick(iteration * rows, f"success {rate:.0%}")
+        ended = iteration == config.iterations
+        if evaluate and (ended or _crossed(iteration, config.eval_interval)):
+            found = evaluate(state.agent)
+            state = _with_best(state, found["eval/success_rate"])
+            best = {"eval/best_eval_success_rate": np.asarray(state.best_score)}
+            group.log(iteration * rows, found | best)
+        if ended or _crossed(iteration, config.checkpoint_interval):
+            generation += 1
+            state = state._replace(episodes=world.episodes.window)
+            world.env.close()
+            world = None
+            group.save(state, iteration * rows, generation)
+    return state
+
+
+def _with_best(state: State, score: np.ndarray) -> State:
+    now = jnp.asarray(score, jnp.float32)
+    better = now > state.best_score
+    best = jax.vmap(select)(better, state.agent, state.best)
+    return state._replace(best=best, best_score=jnp.where(better, now, state.best_score))
+
+
+def speed(seconds: dict[str, float], rows: int, seeds: int) -> dict[str, np.ndarray]:
+    """Steps per second of a run, all included, and where the time went; resets the clock."""
+    total = max(sum(seconds.values()), 1e-9)
+    found = {"training/SPS": np.full(seeds, rows / total)}
+    for name in list(seconds):
+        found[f"training/share_{name}"] = np.full(seeds, seconds[name] / total)
+        seconds[name] = 0.0
+    return found
+
+
+def _crossed(iteration: int, interval: int | None) -> bool:
+    return interval is not None and iteration % interval == 0
