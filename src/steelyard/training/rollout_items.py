@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -40,7 +41,7 @@ class Rollout(NamedTuple):
     valid: Bool[Array, "time env"]
 
 
-class Prepared(NamedTuple):
+class Prepared(eqx.Module):
     """A rollout as items, and what scores are made of; all of one length, time-major.
 
     Attributes:
@@ -52,8 +53,8 @@ class Prepared(NamedTuple):
         success: 1, 0, or the clipped value where the rollout cut the episode.
         outcome_known: Where it is not cut.
         segment: Piece of an episode that each belongs to.
-        segments: How many pieces there may be.
         reward: Of each step.
+        segments: How many pieces there may be.
     """
 
     items: RolloutItems
@@ -64,8 +65,8 @@ class Prepared(NamedTuple):
     success: Float[Array, " item"]
     outcome_known: Bool[Array, " item"]
     segment: Int[Array, " item"]
-    segments: int
     reward: Float[Array, " item"]
+    segments: int = eqx.field(static=True)
 
 
 def prepare(agent: PPO, rollout: Rollout) -> Prepared:
@@ -115,8 +116,8 @@ def prepare(agent: PPO, rollout: Rollout) -> Prepared:
         success=flatten(success),
         outcome_known=flatten(known),
         segment=flatten(segment_ids(ended)),
-        segments=segment_count(time, envs),
         reward=flatten(rollout.reward),
+        segments=segment_count(time, envs),
     )
 
 
