@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from steelyard.envs.pegplane import (
     move,
     reading_policy,
 )
+
+begin, move = jax.jit(begin), jax.jit(move)
 
 DOWN = jnp.array([0.0, -1.0, 0.0])
 
