@@ -74,6 +74,8 @@ class RealData:
     """Arms that play another arm's model and correct it by its errors over the last second."""
     folds: int = 3
     """Runs; run k selects on free-driving file k modulo 4 and trains on the others."""
+    peer_folds: int = 4
+    """Most runs of arms that no tail is compared on; there are four files to select on."""
     steps: int = 1_000
     """Gradient steps."""
     dart_dir: str | None = None
@@ -175,7 +177,7 @@ def _full() -> CarConfig:
         arms=arms,
         sweep_all=False,
         simulated=LARGE,
-        real=RealData((*RealData().arms, "hybrid", "ensemble"), folds=8, steps=2_000),
+        real=RealData((*RealData().arms, "hybrid", "ensemble"), folds=8),
         learner=_matrix().learner,
     )
 

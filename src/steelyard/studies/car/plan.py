@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from steelyard.studies.car.arms import ARMS, ArmSpec
+from steelyard.studies.car.arms import ARMS, ArmSpec, pairs
 from steelyard.studies.car.config import CarConfig, RealData, SimulatedData
 from steelyard.studies.car.sources import Fold
 from steelyard.studies.cells import Cell
@@ -67,8 +67,9 @@ def _real_cells(config: CarConfig) -> list[Cell]:
     learner = dart_learner(config.learner, real.steps)
     cells = []
     names = (*real.arms, *(["naive"] if real.arms else []))
+    paired = {arm for pair in pairs(real.arms) for arm in pair}
     for name in names:
-        for seed in range(min(real.folds, 4) if ARMS[name].alike else real.folds):
+        for seed in range(real.folds if name in paired else min(real.folds, real.peer_folds)):
             fold = Fold(seed % 4, real.sha256)
             cell = _cell(name, seed, _settings(name, ARMS[name], learner, fold), {"data": "dart"})
             cells.append(cell)
