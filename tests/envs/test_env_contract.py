@@ -19,6 +19,10 @@ EXAMPLES = {
     ],
     "gymnasium/": [("gymnasium/Pendulum-v1", {"max_episode_steps": 30}, False)],
     "probe/": [(f"probe/{name}", {}, name not in RANDOM_START) for name in PROBES],
+    "assembly/": [
+        ("assembly/PegInsertSide-v3", {"max_episode_steps": 40}, False),
+        ("assembly/Assembly-v3", {"max_episode_steps": 40, "on_success": "continue"}, False),
+    ],
 }
 ALL = [example for examples in EXAMPLES.values() for example in examples]
 IDS = [example[0] for example in ALL]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from steelyard.cli import choose, data_car
+from steelyard.cli import choose, data_assembly, data_car
 from steelyard.data.checks import check_dataset, inspect
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.formats import FORMATS, load_demonstrations
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
         "inspect": _inspect,
         "check": _check,
         "convert": _convert,
-        "generate": data_car.generate_car,
+        "generate": _generate,
         "import": data_car.import_raw,
     }
     rest = arguments[1:]
@@ -62,9 +62,21 @@ def main(arguments: list[str]) -> None:
         print("usage: steelyard data inspect | check | convert PATH [options]")
         print("       steelyard data inspect | check dart")
         print("       steelyard data generate car-mujoco | car-single-track --out DIR [options]")
+        print("       steelyard data generate metaworld TASK [--tier TIER] [options]")
         print("       steelyard data import mushr DIR --out DIR [options]")
         return
     commands[choose(rest[0], commands)](rest[1:])
+
+
+def _generate(rest: list[str]) -> None:
+    if rest and rest[0] == "metaworld":
+        data_assembly.generate_assembly(rest[1:])
+        return
+    if rest and not rest[0].startswith("-"):
+        choose(rest[0], dict.fromkeys((*data_car.SIMULATORS, "metaworld")))
+    elif {"-h", "--help"} & set(rest):
+        print("demonstrations of scripted experts: steelyard data generate metaworld --help")
+    data_car.generate_car(rest)
 
 
 def _inspect(rest: list[str]) -> None:

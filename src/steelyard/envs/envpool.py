@@ -13,7 +13,7 @@ Departures from EnvPool's own behaviour, each of which a plain pool gets wrong f
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +59,93 @@ def envpool_spec(
     return _described(id, max_episode_steps, can_terminate, options)[0]
 
 
+class PoolStep(NamedTuple):
+    """What one step of a pool gave, in EnvPool's own precision.
+
+    Attributes:
+        observation: ``[env, obs]``, what the step led to.
+        reward: ``[env]``.
+        terminated: ``[env]`` bool.
+        truncated: ``[env]`` bool, cut by the task itself.
+        at_limit: ``[env]`` bool, whether this was the last step that the time limit allows.
+        success: ``[env]`` bool, whether the task was solved in this step, where it says so.
+    """
+
+    observation: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    at_limit: np.ndarray
+    success: np.ndarray | None
+
+
+class Pool:
+    """A pool of one EnvPool task: one seed and one row per environment, resets that cost no row."""
+
+    def __init__(
+        self, id: str, seeds: list[int], limit: int, num_threads: int, options: dict[str, Any]
+    ):
+        """Build the pool.
+
+        Args:
+            id: EnvPool's name of the task.
+            seeds: One seed per environment.
+            limit: Time limit in steps; the caller resets what reaches it.
+            num_threads: Simulator threads; 0 for one per core.
+            options: Further settings of the task, as EnvPool names them.
+        """
+        import envpool
+
+        self._limit = limit
+        with without_precision_remarks():
+            self._pool = envpool.make(
+                id,
+                env_type="gymnasium",
+                num_envs=len(seeds),
+                seed=seeds,
+                num_threads=num_threads,
+                max_episode_steps=limit + 1,
+                **options,
+            )
+            _ = self._pool.observation_space  # built lazily, with the same remark
+            self._action_dtype = self._pool.action_space.dtype
+
+    def reset(self, which: np.ndarray | None = None) -> np.ndarray:
+        """Start new episodes and return their first observations.
+
+        Args:
+            which: Indices of environments, in order; None for all. Asking for some alone costs no
+                row and steps no other environment.
+
+        Returns:
+            ``[len(which), obs]`` observations, in that order.
+        """
+        if which is None:
+            observation, info = self._pool.reset()
+        else:
+            observation, info = self._pool.reset(which.astype(np.int32))
+        return observation[np.argsort(info["env_id"])]
+
+    def step(self, action: np.ndarray) -> PoolStep:
+        """Step everywhere with ``action`` ``[env, act]`` in environment units."""
+        observation, reward, terminated, truncated, info = self._pool.step(
+            action.astype(self._action_dtype)
+        )
+        order = np.argsort(info["env_id"])
+        return PoolStep(
+            observation[order],
+            reward[order],
+            np.asarray(terminated, np.bool_)[order],
+            np.asarray(truncated, np.bool_)[order],
+            info["elapsed_step"][order] >= self._limit,
+            info["success"][order] > 0.5 if "success" in info else None,
+        )
+
+    def close(self) -> None:
+        """Release the simulator."""
+        self._pool.close()
+
+
 class EnvPoolEnv:
     """A pool of one EnvPool task, one seed per environment; implements ``VectorEnv``.
 
@@ -94,29 +181,14 @@ class EnvPoolEnv:
         Raises:
             ValueError: As ``envpool_spec``, or if the seeds are refused.
         """
-        import envpool
-
-        self._seeds = checked_seeds(seeds)
-        self.spec, self._action_dtype, options = _described(
-            id, max_episode_steps, can_terminate, options
-        )
-        self.num_envs = len(self._seeds)
-        with without_precision_remarks():
-            self._pool = envpool.make(
-                id,
-                env_type="gymnasium",
-                num_envs=self.num_envs,
-                seed=self._seeds,
-                num_threads=num_threads,
-                max_episode_steps=self.spec.max_episode_steps + 1,
-                **options,
-            )
-            _ = self._pool.observation_space  # built lazily, with the same remark
+        seeds = checked_seeds(seeds)
+        self.spec, options = _described(id, max_episode_steps, can_terminate, options)
+        self.num_envs = len(seeds)
+        self._pool = Pool(id, seeds, self.spec.max_episode_steps, num_threads, options)
 
     def reset(self) -> np.ndarray:
         """Start a new episode everywhere and return observations ``[env, obs]``."""
-        observation, info = self._pool.reset()
-        return self._by_env(observation, info)
+        return self._pool.reset().astype(np.float32)
 
     def step(self, action: np.ndarray) -> Step:
         """Step everywhere with ``action`` ``[env, act]`` in environment units.
@@ -124,38 +196,25 @@ class EnvPoolEnv:
         Raises:
             ValueError: If ``action`` has another shape or is not finite.
         """
-        action = checked_action(action, self.spec, self.num_envs)
-        observed, reward, terminated, truncated, info = self._pool.step(
-            action.astype(self._action_dtype)
-        )
-        next_observation = self._by_env(observed, info)
-        reward = self._by_env(reward, info)
-        order = np.argsort(info["env_id"])
-        terminated = np.asarray(terminated, np.bool_)[order]
-        at_limit = info["elapsed_step"][order] >= self.spec.max_episode_steps
-        truncated = (np.asarray(truncated, np.bool_)[order] | at_limit) & ~terminated
+        moved = self._pool.step(checked_action(action, self.spec, self.num_envs))
+        next_observation = moved.observation.astype(np.float32)
+        truncated = (moved.truncated | moved.at_limit) & ~moved.terminated
         observation = next_observation.copy()
-        ended = np.flatnonzero(terminated | truncated).astype(np.int32)
+        ended = np.flatnonzero(moved.terminated | truncated)
         if ended.size:
-            # Asking for these environments alone costs no row and steps no other environment.
-            first, info = self._pool.reset(ended)
-            observation[ended] = self._by_env(first, info)
-        return Step(observation, next_observation, reward, terminated, truncated)
+            observation[ended] = self._pool.reset(ended)
+        reward = moved.reward.astype(np.float32)
+        return Step(observation, next_observation, reward, moved.terminated, truncated)
 
     def close(self) -> None:
         """Release the simulator."""
         self._pool.close()
 
-    @staticmethod
-    def _by_env(values: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        """Return a float32 copy with rows in the order of the environments."""
-        return np.asarray(values[np.argsort(info["env_id"])], np.float32)
-
 
 def _described(
     id: str, max_episode_steps: int | None, can_terminate: bool | None, options: dict[str, Any]
-) -> tuple[EnvSpec, np.dtype, dict[str, Any]]:
-    """Return the task's spec, the dtype its actions need, and the options to build it with."""
+) -> tuple[EnvSpec, dict[str, Any]]:
+    """Return the task's spec and the options to build it with."""
     import envpool
 
     known = envpool.list_all_envs()
@@ -182,4 +241,4 @@ def _described(
             id.startswith("MetaWorld/") or id.rpartition("-v")[0] in _NEVER_TERMINATES
         )
     spec = spec_from_spaces(id, observations, actions, limit, can_terminate)
-    return spec, actions.dtype, options
+    return spec, options

@@ -6,6 +6,7 @@ id                        task
 ``Pendulum-v1``, ...      EnvPool's, the default
 ``gymnasium/<id>``        gymnasium's, one environment after the other
 ``probe/<name>``          a probe with a known solution (``steelyard.envs.probes``)
+``assembly/<name>``       insertion and assembly by a robot arm (``ASSEMBLY_TASKS``)
 a name of your own        what you registered with ``register_env``
 ========================  ======================================================================
 """
@@ -18,6 +19,8 @@ from typing import Any
 from steelyard.envs.base import VectorEnv
 from steelyard.envs.envpool import EnvPoolEnv, envpool_ids, envpool_spec
 from steelyard.envs.gymnasium import GymnasiumEnv
+from steelyard.envs.metaworld import AssemblyTaskEnv, assembly_spec
+from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec
 from steelyard.envs.probes import PROBES, ProbeEnv, probe_spec
 from steelyard.types import EnvSpec
 
@@ -46,10 +49,39 @@ def _describe_by_building(make: Callable[..., VectorEnv]) -> Callable[..., EnvSp
     return describe
 
 
+Task = tuple[Callable[..., VectorEnv], Callable[..., EnvSpec]]
+"""How one task of a family is built and described; both are given its name."""
+
+ASSEMBLY_TASKS: dict[str, Task] = {
+    "PegInsertSide-v3": (AssemblyTaskEnv, assembly_spec),
+    "Assembly-v3": (AssemblyTaskEnv, assembly_spec),
+    "PegPlane-v0": (PegPlaneEnv, peg_plane_spec),
+}
+
+
+def _family_of(prefix: str, tasks: dict[str, Task]) -> Family:
+    """Make a family of tasks that are built each in its own way."""
+
+    def find(name: str) -> Task:
+        if name not in tasks:
+            near = difflib.get_close_matches(name, tasks, n=1)
+            hint = f"; did you mean {prefix + near[0]!r}?" if near else ""
+            legal = ", ".join(prefix + task for task in tasks)
+            raise ValueError(f"there is no task {prefix + name!r}: legal are {legal}{hint}")
+        return tasks[name]
+
+    return Family(
+        make=lambda name, seeds, **options: find(name)[0](name, seeds, **options),
+        describe=lambda name, **options: find(name)[1](name, **options),
+        ids=lambda: tuple(tasks),
+    )
+
+
 FAMILIES: dict[str, Family] = {
     "": Family(EnvPoolEnv, envpool_spec, envpool_ids),
     "gymnasium/": Family(GymnasiumEnv, _describe_by_building(GymnasiumEnv), lambda: ()),
     "probe/": Family(ProbeEnv, probe_spec, lambda: tuple(PROBES)),
+    "assembly/": _family_of("assembly/", ASSEMBLY_TASKS),
 }
 
 _registered: dict[str, Callable[..., VectorEnv]] = {}
@@ -75,7 +107,7 @@ def make_env(id: str, seeds: Sequence[int], **options: Any) -> VectorEnv:
 def env_spec(id: str, **options: Any) -> EnvSpec:
     """Describe the task ``id``, as ``make_env`` with the same options would build it.
 
-    Cheap for EnvPool and the probes; gymnasium's and registered tasks are built once to be asked.
+    Cheap, except that gymnasium's and registered tasks are built once to be asked.
 
     Raises:
         ValueError: As ``make_env``.
@@ -87,7 +119,7 @@ def env_spec(id: str, **options: Any) -> EnvSpec:
 
 
 def list_envs() -> list[str]:
-    """Return the ids of registered tasks, probes and EnvPool's tasks, in this order.
+    """Return the ids of registered tasks, probes, assembly tasks and EnvPool's, in this order.
 
     Gymnasium's are not listed; any of them works as ``gymnasium/<id>``.
     """

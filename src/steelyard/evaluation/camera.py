@@ -3,10 +3,13 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SIZE = (320, 240)
+_CORNER = 2  # MetaWorld's camera that sees the table from the right, head down
+_TABLE = (140, 150, 460, 390)  # left, top, right, bottom, in a picture of twice the size
 
 
 def main(env_id: str, seed: str, actions: str, path: str, frames_per_s: str) -> None:
@@ -17,25 +20,37 @@ def main(env_id: str, seed: str, actions: str, path: str, frames_per_s: str) -> 
     from steelyard.envs.spaces import without_precision_remarks
 
     context = _opengl() if env_id != "Pendulum-v1" else None  # Pendulum draws itself
+    name = env_id.replace("assembly/", "MetaWorld/")
+    on_table = name.startswith("MetaWorld/")
+    recorded = np.load(actions, allow_pickle=False)
     with without_precision_remarks():
         pool = envpool.make(
-            env_id,
+            name,
             env_type="gymnasium",
             num_envs=1,
             seed=[int(seed)],
+            max_episode_steps=len(recorded) + 1,  # no step is spent on a reset
             render_mode="rgb_array",
-            render_width=SIZE[0],
-            render_height=SIZE[1],
+            render_width=SIZE[0] * (1 + on_table),
+            render_height=SIZE[1] * (1 + on_table),
+            **({"partially_observable": False} if on_table else {}),
         )
     pool.reset()
     dtype = pool.action_space.dtype
+
+    def picture() -> Any:
+        if not on_table:
+            return Image.fromarray(np.asarray(pool.render())[0])
+        whole = Image.fromarray(np.asarray(pool.render(camera_id=_CORNER))[0])
+        return whole.rotate(180).crop(_TABLE)
+
     images = []
-    recorded = np.load(actions, allow_pickle=False).astype(dtype)
-    every = max(1, round(_steps_per_s(env_id) / int(frames_per_s)))
+    every = max(1, round(_steps_per_s(name) / int(frames_per_s)))
     for number, action in enumerate(recorded):
         if number % every == 0:
-            images.append(Image.fromarray(np.asarray(pool.render())[0]))
-        pool.step(action[None])
+            images.append(picture())
+        pool.step(action[None].astype(dtype))
+    images.append(picture())  # where the episode ended
     duration = round(1000 / int(frames_per_s))
     first, *rest = images
     first.save(Path(path), save_all=True, append_images=rest, duration=duration, loop=0)
@@ -44,6 +59,8 @@ def main(env_id: str, seed: str, actions: str, path: str, frames_per_s: str) -> 
 
 def _steps_per_s(env_id: str) -> int:
     """Control steps per second of simulated time."""
+    if env_id.startswith("MetaWorld/"):
+        return 80
     return 125 if "Hopper" in env_id or "Walker" in env_id else 20
 
 

@@ -1,0 +1,203 @@
+"""Binds residual PPO to a task and its frozen base policy, and scores what comes of it.
+
+Data flow: task, base policy and settings → the on-policy loop → the learner; the same base and a
+learner → success on fixed start states.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from steelyard.agents.chunked_bc import ChunkedBC
+from steelyard.agents.ppo import PPO, PPOConfig
+from steelyard.emphasis.on_policy import CupidConfig
+from steelyard.envs.base import VectorEnv
+from steelyard.envs.pegplane import reading_policy
+from steelyard.envs.registry import env_spec, make_env
+from steelyard.envs.seeding import EVALUATION_START, evaluation_seeds, training_seeds
+from steelyard.evaluation.rollouts import Policies, rollout
+from steelyard.training.chunk_queue import ChunkQueue, advance, head, make_planner, start
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.on_policy import (
+    Base,
+    OnPolicyConfig,
+    OnPolicyProblem,
+    State,
+    train_on_policy,
+)
+from steelyard.training.on_policy_update import UpdateConfig
+from steelyard.types import EnvSpec
+
+PLANE = "assembly/PegPlane-v0"
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualRun:
+    """A residual PPO run over a frozen base policy."""
+
+    env: str = "assembly/PegInsertSide-v3"
+    """Task."""
+    agent: PPOConfig = PPOConfig()
+    """Learner."""
+    update: UpdateConfig = UpdateConfig()
+    """Passes and minibatches of an iteration."""
+    loop: OnPolicyConfig = OnPolicyConfig()
+    """Budget and intervals."""
+    cupid: CupidConfig = CupidConfig()
+    """How much each item counts."""
+
+    def __post_init__(self) -> None:
+        rows = self.loop.num_envs * self.loop.num_env_steps
+        if rows % self.update.num_minibatches:
+            raise ValueError(
+                f"num_envs × num_env_steps = {rows} items must be divisible by num_minibatches, "
+                f"got {self.update.num_minibatches}"
+            )
+
+
+class Outcome(NamedTuple):
+    """What a group's policies achieved on fixed starts.
+
+    Attributes:
+        success: Whether each episode succeeded.
+        length: Steps to its success or its end.
+        env_steps: Environment steps spent on it, those of ended episodes too.
+    """
+
+    success: Bool[np.ndarray, "seed start"]
+    length: Int[np.ndarray, "seed start"]
+    env_steps: int
+
+
+def base_of(env: str, policy: ChunkedBC | None, key: Array) -> Callable[[int], Base]:
+    """The frozen policy below a residual, by number of environments.
+
+    Args:
+        env: Task.
+        policy: A cloned policy; none takes the plane's own base, or, for any other task, no base.
+        key: Random key of its plans.
+
+    Raises:
+        ValueError: The policy is of another task's sizes; shows both.
+    """
+    spec = env_spec(env)
+    if policy is None:
+        if env == PLANE:
+            return lambda num_envs: Base(lambda o, envs, plans: reading_policy(o)[:, None], 1)
+        still = np.zeros((1, 1, spec.action_size), np.float32)
+        return lambda num_envs: Base(lambda o, envs, plans: np.repeat(still, len(o), 0), 1)
+    sizes = (policy.normaliser.mean.shape[0], policy.action_range.centre.shape[0])
+    if sizes != (spec.observation_size, spec.action_size):
+        raise ValueError(
+            f"the base policy is of another task: it sees {sizes[0]} numbers and has {sizes[1]} "
+            f"actions, {env} has {spec.observation_size} and {spec.action_size}"
+        )
+    return lambda num_envs: Base(make_planner(policy, key, num_envs), policy.config.executed)
+
+
+def create_agent(run: ResidualRun, policy: ChunkedBC | None) -> Callable[[Array], PPO]:
+    """Key to a new learner that sees what its base sees."""
+    spec = env_spec(run.env)
+    iterations = run.loop.iterations
+    if policy is None:
+        return lambda key: PPO.create(key, spec, run.agent, None, iterations)
+    scale = (policy.action_range.centre, policy.action_range.half)
+    return lambda key: PPO.create(key, spec, run.agent, policy.normaliser, iterations, scale)
+
+
+def train_residual(
+    run: ResidualRun,
+    group: RunGroup,
+    policy: ChunkedBC | None = None,
+    evaluate: Callable[[PPO], dict[str, np.ndarray]] | None = None,
+    tick: Ticker = lambda step, note="": None,
+) -> State:
+    """Train a group of residual PPO runs on one frozen base; returns the stacked state."""
+    problem = OnPolicyProblem(
+        create_agent(run, policy),
+        run.update,
+        run.cupid,
+        base_of(run.env, policy, jax.random.key(0)),
+    )
+    make = environments(run, group.seeds)
+    return train_on_policy(problem, run.loop, group, make, evaluate, tick)
+
+
+def environments(run: ResidualRun, seeds: Sequence[int]) -> Callable[[int], VectorEnv]:
+    """A group's training environments by generation; each run has seeds of its own."""
+    options = {} if run.loop.on_success == "terminate" else {"on_success": "continue"}
+
+    def make(generation: int) -> VectorEnv:
+        own = [s for seed in seeds for s in training_seeds(seed, run.loop.num_envs, generation)]
+        return make_env(run.env, own, **options)
+
+    return make
+
+
+class SuccessEvaluator:
+    """Plays the deterministic policies of a group of runs, one episode per fixed start."""
+
+    def __init__(
+        self,
+        env: str,
+        base: Callable[[int], Base],
+        runs: int,
+        episodes: int = 200,
+        start_seed: int = EVALUATION_START,
+    ):
+        """Choose the start states.
+
+        Args:
+            env: Task.
+            base: The frozen policy, see :func:`base_of`.
+            runs: Runs of the group.
+            episodes: Start states.
+            start_seed: Seed of the first; all lie in the block that no training uses.
+        """
+        self.env, self.runs = env, runs
+        self.starts = evaluation_seeds(episodes, start_seed)
+        self._base = base(runs * episodes)
+        self._spec: EnvSpec = env_spec(env)
+        self._act = jax.jit(jax.vmap(_mean_action))
+
+    def outcome(self, agents: PPO) -> Outcome:
+        """Play; ``agents`` are stacked."""
+        success = np.zeros((self.runs, len(self.starts)), bool)
+        length = np.zeros((self.runs, len(self.starts)), np.int32)
+        steps = 0
+        for moment in rollout(self._policies(agents), self.env, self.starts, self.runs):
+            success |= moment.alive & (moment.step.reward > 0)
+            length += moment.alive
+            steps += moment.alive.size
+        return Outcome(success, length, steps)
+
+    def __call__(self, agents: PPO) -> dict[str, np.ndarray]:
+        """Metrics of stacked learners, each ``[seed]``."""
+        found = self.outcome(agents)
+        return {"eval/success_rate": found.success.mean(1)}
+
+    def _policies(self, agents: PPO) -> Policies:
+        queue: ChunkQueue | None = None
+
+        def act(observation: np.ndarray) -> np.ndarray:
+            nonlocal queue
+            flat = observation.reshape(-1, observation.shape[-1])
+            if queue is None:
+                queue = start(flat, self._base.planner)
+            else:
+                none = np.zeros(len(flat), bool)
+                queue = advance(queue, flat, none, self._base.planner, self._base.executed)
+            base = head(queue).reshape(self.runs, len(self.starts), -1)
+            return np.asarray(self._act(agents, observation, base))
+
+        return act
+
+
+def _mean_action(agent: PPO, observation: Array, base: Array) -> Array:
+    own = base if agent.config.residual else None
+    features = agent.features(observation, own)
+    return agent.decide(features, own, jax.random.key(0), deterministic=True).action
