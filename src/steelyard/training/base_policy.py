@@ -34,7 +34,7 @@ VALIDATION_DRAWS = 8
 class BaseRun:
     """A run of chunked behaviour cloning, which gives a base policy."""
 
-    env: str = "MetaWorld/PegInsertSide-v3"
+    env: str = "assembly/PegInsertSide-v3"
     """Task; that of the demonstrations."""
     agent: ChunkedBCConfig = ChunkedBCConfig()
     """Learner."""

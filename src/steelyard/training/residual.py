@@ -33,6 +33,8 @@ from steelyard.training.on_policy_update import UpdateConfig
 from steelyard.types import EnvSpec
 
 PLANE = "assembly/PegPlane-v0"
+AT_ONCE = 64
+"""Episodes that are evaluated at once, of all runs together; a simulated arm takes some 30 MB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,16 +162,25 @@ class SuccessEvaluator:
         """
         self.env, self.runs = env, runs
         self.starts = evaluation_seeds(episodes, start_seed)
-        self._base = base(runs * episodes)
+        self._part = min(episodes, max(AT_ONCE // runs, 1))
+        self._base = base(runs * self._part)
         self._spec: EnvSpec = env_spec(env)
         self._act = jax.jit(jax.vmap(_mean_action))
 
     def outcome(self, agents: PPO) -> Outcome:
         """Play; ``agents`` are stacked."""
-        success = np.zeros((self.runs, len(self.starts)), bool)
-        length = np.zeros((self.runs, len(self.starts)), np.int32)
-        steps = 0
-        for moment in rollout(self._policies(agents), self.env, self.starts, self.runs):
+        starts = self.starts
+        parts = [
+            self._played(agents, starts[first : first + self._part])
+            for first in range(0, len(starts), self._part)
+        ]
+        success, length, steps = zip(*parts, strict=True)
+        return Outcome(np.concatenate(success, 1), np.concatenate(length, 1), sum(steps))
+
+    def _played(self, agents: PPO, starts: Sequence[int]) -> Outcome:
+        shape, steps = (self.runs, len(starts)), 0
+        success, length = np.zeros(shape, bool), np.zeros(shape, np.int32)
+        for moment in rollout(self._policies(agents), self.env, starts, self.runs):
             success |= moment.alive & (moment.step.reward > 0)
             length += moment.alive
             steps += moment.alive.size
@@ -191,7 +202,7 @@ class SuccessEvaluator:
             else:
                 none = np.zeros(len(flat), bool)
                 queue = advance(queue, flat, none, self._base.planner, self._base.executed)
-            base = head(queue).reshape(self.runs, len(self.starts), -1)
+            base = head(queue).reshape(*observation.shape[:2], -1)
             return np.asarray(self._act(agents, observation, base))
 
         return act

@@ -2,8 +2,8 @@
 
 It works from the observation alone (see ``steelyard.envs.metaworld``) and remembers one phase an
 environment. There are two of it, which differ in one thing: the one closes its gripper while it
-still descends, the stalling one after it has stopped. Both always succeed, but a pause cannot be
-cloned from single observations: nothing that is seen says when it is over.
+still descends, the stalling one after it has stopped. Both always succeed; a pause is harder to
+clone from single observations, since little that is seen says when it is over.
 """
 
 import enum

@@ -2,7 +2,7 @@
 
 A tier is the expert of its task made worse in a known way: noise added to what it commands, a
 systematic error in where it believes the goal to be, or a pause. Quality is thus a dial that is
-known exactly, which no outcome tells: ``stalling`` demonstrations all succeed and teach nothing.
+known exactly, which no outcome tells: ``stalling`` demonstrations all succeed.
 """
 
 import dataclasses
