@@ -10,7 +10,7 @@ from steelyard.reports.files import json_text
 from steelyard.reports.model import ArmSummary, ComparisonSummary, Summary
 from steelyard.reports.records import Number, Record, label
 from steelyard.reports.schema import as_json
-from steelyard.reports.spec import Panel
+from steelyard.reports.spec import Panel, StudyReport
 from steelyard.reports.tail_tables import (
     tail_arm_table,
     tail_notes,
@@ -43,7 +43,7 @@ def summary_json(summary: Summary) -> str:
         "arms": {arm.label: _estimates_json(arm.means) for arm in summary.arms},
         "comparisons": [_comparison_json(comparison) for comparison in summary.comparisons],
         **({} if summary.tails is None else tails_json(summary.tails)),
-        "iqm": {arm.label: _estimates_json(arm.iqms) for arm in summary.arms},
+        "iqm": {arm.label: _iqms_json(arm, summary.spec) for arm in summary.arms},
         "diverged": {arm.label: arm.diverged for arm in summary.arms if arm.diverged},
         "missing": summary.missing,
         "interval": {"level": LEVEL, "method": "percentile bootstrap", "resamples": RESAMPLES},
@@ -240,6 +240,12 @@ def _estimates_json(estimates: Mapping[str, Estimate | None]) -> dict:
         name: dict(zip(("mean", "low", "high"), _numbers(e), strict=True)) | {"n": e.n if e else 0}
         for name, e in estimates.items()
     }
+
+
+def _iqms_json(arm: ArmSummary, spec: StudyReport) -> dict:
+    """Interquartile means of what is compared; those of the other metrics are in the CSV."""
+    names = dict.fromkeys((spec.primary_metric, spec.raw_metric))
+    return _estimates_json({name: arm.iqms[name] for name in names})
 
 
 def _comparison_json(comparison: ComparisonSummary) -> dict:
