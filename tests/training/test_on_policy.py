@@ -227,6 +227,7 @@ def test_no_sharpness_is_the_plain_run_bit_for_bit_over_three_iterations(name, t
     assert same(plain.agent, emphasised.agent)
 
 
+@pytest.mark.slow
 def test_an_emphasis_changes_what_is_learned(trained, tmp_path):
     _, plain = trained
     assert not same(plain.agent.actor, train(tmp_path, CupidConfig(True)).agent.actor)
@@ -329,6 +330,7 @@ def test_a_scorer_is_computed_first_and_then_in_every_kth_iteration_counted_from
     assert not is_due(PLAIN, 1, has_scorer=False)
 
 
+@pytest.mark.slow
 def test_a_kept_scorer_ages_and_scores_the_items_of_now(tmp_path):
     cupid = CupidConfig(True, cupid_compute_interval=3, cupid_component_scale="rms")
     train(tmp_path, cupid)
@@ -366,6 +368,7 @@ def test_each_program_is_traced_once(tmp_path, monkeypatch):
     assert seen[0].traces == {"act": 1, "update": 1, "update_due": 1}
 
 
+@pytest.mark.slow
 def test_the_best_learner_by_evaluation_is_kept(tmp_path):
     scores = iter([[0.2, 0.9], [0.5, 0.1], [0.4, 0.3]])
     folders = [RunFolder(tmp_path / str(s)).open({"seed": s}) for s in (0, 1)]
