@@ -112,11 +112,6 @@ class CupidConfig:
             self.cupid_advantage_weight, self.cupid_value_error_weight, self.cupid_success_weight
         )
 
-    @property
-    def scorer_is_kept(self) -> bool:
-        """Whether anything is remembered from one iteration to the next."""
-        return self.use_cupid and self.cupid_compute_interval > 1
-
     def weighting(self) -> Weighting:
         """The weighting, without the floor, which the sampler mixes in."""
         options = {

@@ -25,9 +25,9 @@ def main(study_name: str, folder: str, runs: str, device: str) -> None:
         study = get_study(study_name)
         saved = load(Path(folder), study.config_type)
         store = Store(Path(runs), study.name)
+        planned = study.plan(saved.config, store)
         for line in sys.stdin:
             ids = set(json.loads(line))
-            planned = study.plan(saved.config, store)
             cells = ready([cell for cell in planned if cell.id in ids], store)
             if cells:
                 with progress(cells[0].label, cells[0].size) as tick:

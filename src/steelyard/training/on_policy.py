@@ -243,7 +243,6 @@ def train_on_policy(
         if world is None:
             base = problem.base(seeds * config.num_envs)
             world = Simulation(make_env(generation), base, seeds, config.on_success, state.episodes)
-        clock = _Clock(world.seconds)
         first = iteration * config.num_env_steps
         rollout = world.rollout(programs, state.agent, keys, config.num_env_steps, first)
         clock = _Clock(world.seconds)

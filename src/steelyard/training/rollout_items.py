@@ -149,14 +149,3 @@ def explained_variance(prepared: Prepared) -> Float[Array, ""]:
 def uniform_indices(valid: Bool[Array, " item"], key: Array, size: int) -> Int[Array, " draw"]:
     """Draw valid items uniformly, with replacement."""
     return Multinomial()(valid.astype(jnp.float32), key, size).indices
-
-
-__all__ = [
-    "Prepared",
-    "Rollout",
-    "explained_variance",
-    "mean_over",
-    "normalised",
-    "prepare",
-    "uniform_indices",
-]
