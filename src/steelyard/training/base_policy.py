@@ -22,7 +22,7 @@ from steelyard.emphasis.samplers import Multinomial
 from steelyard.training.demonstrations import DemonstrationRows, emphasis_report, put_on_device
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.offline import OfflineConfig, OfflineProblem, train_offline
-from steelyard.training.recipes import LEAST_HELD_OUT
+from steelyard.training.recipes import hold_out
 from steelyard.training.run_folder import write_json
 from steelyard.types import ActionChunk
 
@@ -166,12 +166,3 @@ def train_base(
     config = OfflineConfig(steps=steps, checkpoint_interval=run.checkpoint_interval)
     data = (train, validation)
     return train_offline(problem, config, group, data, run.agent.batch_size, tick)
-
-
-def hold_out(
-    data: Demonstrations, run: BaseRun, seed: int
-) -> tuple[Demonstrations, Demonstrations | None]:
-    """Episodes to train on and those that choose the weights; see docs/decisions/0013."""
-    if int(run.validation_share * len(data)) < LEAST_HELD_OUT:
-        return data, None
-    return data.split(run.validation_share, seed)

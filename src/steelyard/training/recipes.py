@@ -6,7 +6,7 @@ and its sources in, a stacked learner out.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -225,8 +225,18 @@ def bc_steps(run: BCRun, datasets: Sequence[Demonstrations], seeds: Sequence[int
     )
 
 
+@runtime_checkable
+class HoldsOut(Protocol):
+    """Settings of a run that holds episodes out."""
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the episodes."""
+        ...
+
+
 def hold_out(
-    data: Demonstrations, run: BCRun, seed: int
+    data: Demonstrations, run: HoldsOut, seed: int
 ) -> tuple[Demonstrations, Demonstrations | None]:
     """Episodes to train on, and those that choose the weights that are kept.
 
@@ -238,7 +248,7 @@ def hold_out(
     return data.split(run.validation_share, seed)
 
 
-def held_out_episodes(run: BCRun, episodes: int) -> int:
+def held_out_episodes(run: HoldsOut, episodes: int) -> int:
     """How many of so many episodes are held out."""
     count = int(run.validation_share * episodes)
     return count if count >= LEAST_HELD_OUT else 0
