@@ -12,12 +12,11 @@ from steelyard.data.episode import Episode
 from steelyard.data.provenance import Provenance
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.envs.registry import env_spec
-from steelyard.envs.seeding import evaluation_seeds, training_seeds
+from steelyard.envs.seeding import MOST_SEED, evaluation_seeds, start_seeds, training_seeds
 from steelyard.studies.cells import Store
 from steelyard.studies.engine import Options, run_study
 from steelyard.studies.imitation import STUDY
 from steelyard.studies.imitation.config import ARMS, PRESETS, ImitationConfig
-from steelyard.studies.imitation.sources import MOST_SEED, start_seeds
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ def planner(observation, envs, plans):
 
 def problem(cupid=PLAIN, passes=PASSES, agent=AGENT):
     return OnPolicyProblem(
-        lambda key: PPO.create(key, SPEC, agent, None, LOOP.iterations),
+        lambda key, run: PPO.create(key, SPEC, agent, None, LOOP.iterations),
         passes,
         cupid,
         lambda envs: Base(planner, 1),
@@ -91,7 +91,7 @@ def played(compiler):
         return planner(observation, envs, plans)
 
     keys = jnp.stack([jax.random.key(s) for s in (0, 1)])
-    agents = jax.vmap(problem().create)(keys)
+    agents = jax.vmap(problem().create)(keys, jnp.arange(len(keys)))
     world = Simulation(
         environments((0, 1))(0), Base(recorded, 1), 2, "terminate", EpisodeWindow.empty(2)
     )
@@ -365,7 +365,7 @@ def test_each_program_is_traced_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Programs, "__init__", noted)
     train(tmp_path, CupidConfig(True, cupid_compute_interval=2))
-    assert seen[0].traces == {"act": 1, "update": 1, "update_due": 1}
+    assert seen[0].traces == {"act": 1, "weigh": 1, "weigh_due": 1, "pass": 1}
 
 
 @pytest.mark.slow

@@ -1,26 +1,18 @@
 """``steelyard data generate metaworld``: demonstrations of scripted experts."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
 
-from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.episode import Episode
-from steelyard.data.provenance import Provenance
-from steelyard.envs.registry import env_spec
-from steelyard.envs.scripted import TIERS, ScriptedExpert, scripted_policies
-from steelyard.evaluation.rollouts import record_episodes
+from steelyard.envs.scripted import TIERS, ScriptedExpert
+from steelyard.envs.seeding import MOST_SEED, start_seeds
 from steelyard.numerics.tail_statistics import wilson
-from steelyard.studies.imitation.sources import MOST_SEED, start_seeds
 from steelyard.training.progress import progress
-from steelyard.training.run_folder import versions
-
-AT_ONCE = 32
-"""Episodes played together; a simulated arm takes some 30 MB."""
+from steelyard.training.scripted_demonstrations import as_demonstrations, play, play_steps
 
 _TASKS = ", ".join(f"`{task.rpartition('-v')[0]}`" for task in TIERS)
 _TIERS = ", ".join(
@@ -57,70 +49,22 @@ def generate_assembly(rest: list[str]) -> None:
     expert = ScriptedExpert(options.task, options.tier)
     if not 0 <= options.seed <= MOST_SEED:
         raise ValueError(f"--seed lies in [0, {MOST_SEED}], got {options.seed}")
-    starts = start_seeds(options.seed, options.episodes)
+    start_seeds(options.seed, options.episodes)  # refuses a number of episodes
     out = options.out or Path("expert_data") / expert.env_id / expert.tier / f"seed{options.seed}"
     if out.exists() and not options.overwrite:
         raise FileExistsError(f"{out} exists. Choose another --out, or pass --overwrite.")
-    episodes = _recorded(expert, options.seed, starts)
+    total = play_steps(expert, options.episodes)
+    with progress(f"{expert.task}, {expert.tier}", total) as tick:
+        episodes = play(expert, options.seed, options.episodes, tick)
     print(_summary(expert, episodes))
     kept = [e for e in episodes if e.terminated] if options.successes_only else episodes
     if not kept:
         raise ValueError(
             f"none of {len(episodes)} episodes succeeded, so --successes-only keeps none"
         )
-    data = Demonstrations.from_episodes(
-        kept, env_spec(expert.env_id), provenance(expert, options.seed, len(kept), episodes)
-    )
+    data = as_demonstrations(expert, options.seed, kept, episodes)
     path = data.save(out, overwrite=options.overwrite)
     print(f"written: {path}  ({len(data)} episodes, {data.num_steps:,} steps)")
-
-
-def provenance(expert: ScriptedExpert, seed: int, kept: int, played: list[Episode]) -> Provenance:
-    """Say which expert acted, how it was made worse, and what was kept of its episodes."""
-    tier, won = expert.settings, sum(episode.terminated for episode in played)
-    flaws = f"noise {tier.noise:g}, bias {tier.bias_mm:g} mm, stalling {tier.stalling}"
-    notes = (
-        f"scripted expert of {expert.task}, tier {expert.tier}: {flaws}",
-        f"{won} of {len(played)} episodes played succeeded, {kept} kept",
-    )
-    return Provenance(
-        task=expert.env_id,
-        algorithm=f"scripted/{expert.tier}",
-        seed=seed,
-        frames=0,
-        deterministic=tier.noise == 0,
-        versions=versions(),
-        notes=notes,
-    )
-
-
-def _recorded(expert: ScriptedExpert, seed: int, starts: list[int]) -> list[Episode]:
-    """Play one episode a start, some at once, and show how far that is."""
-    limit, episodes = env_spec(expert.env_id).max_episode_steps, []
-    parts = range(0, len(starts), AT_ONCE)
-    with progress(f"{expert.task}, {expert.tier}", limit * len(parts)) as tick:
-        for number, first in enumerate(parts):
-            own = starts[first : first + AT_ONCE]
-            policies = scripted_policies(expert.task, expert.tier, seed, len(own), first)
-            shown = _counted(policies, lambda step, before=limit * number: tick(before + step))
-            episodes += record_episodes(shown, expert.env_id, own, 1)[0]
-            tick(limit * (number + 1), f"{len(episodes)} episodes")
-    return episodes
-
-
-def _counted(
-    policies: Callable[[np.ndarray], np.ndarray], tick: Callable[[int], None]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Wrap policies so that each of their steps is counted."""
-    steps = 0
-
-    def act(observation: np.ndarray) -> np.ndarray:
-        nonlocal steps
-        steps += 1
-        tick(steps)
-        return policies(observation)
-
-    return act
 
 
 def _summary(expert: ScriptedExpert, episodes: list[Episode]) -> str:

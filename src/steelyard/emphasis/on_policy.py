@@ -98,9 +98,11 @@ class CupidConfig:
         for name, legal in choices.items():
             _require_name(name, getattr(self, name), get_args(legal))
         _require_name("cupid_weighting", self.cupid_weighting, tuple(WEIGHTINGS))
-        signed = self.cupid_mode == "influence"
+        signed = self.cupid_mode in ("influence", "random")
         if self.use_cupid and signed and self.cupid_weighting == "proportional":
-            raise ValueError("influence is signed; use softmax, drop or rank as cupid_weighting")
+            raise ValueError(
+                f"{self.cupid_mode} is signed; use softmax, drop or rank as cupid_weighting"
+            )
         owes = self.cupid_through == "batches" and self.cupid_correction > 0
         if self.use_cupid and owes and self.cupid_floor == 0 and self.cupid_power > 0:
             raise ValueError("correction is unbounded where p = 0: set cupid_floor > 0")

@@ -7,8 +7,10 @@ its own from a block that belongs to its run:
     seed = 10,000 · (run + 1) + 100 · generation + environment        (run < 99)
 
 The pool is built anew at each checkpoint, with the next generation of seeds, so that a run resumed
-from that checkpoint equals one that was never interrupted. ``[1,000,000, 2,000,000)`` belongs to
-evaluation; the blocks of run 99 and later lie above it.
+from that checkpoint equals one that was never interrupted. A run of more than 100 environments
+takes wider steps between its fewer generations. ``[1,000,000, 2,000,000)`` belongs to
+evaluation; the blocks of run 99 and later lie above it. Recorded episodes have blocks of their own
+from 500,000,000 on.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,10 @@ MAX_ENVS = 100
 MAX_GENERATIONS = RUN_BLOCK // MAX_ENVS
 EVALUATION_START = 1_000_000
 EVALUATION_STOP = 2_000_000
+START_SEEDS = 500_000_000
+MOST_EPISODES = 10_000
+MOST_SEED = 49_898
+"""Training seeds of later runs would reach into those of recorded episodes."""
 MAX_RUN = (2**31 - (EVALUATION_STOP - EVALUATION_START)) // RUN_BLOCK - 2
 
 
@@ -29,8 +35,9 @@ def training_seeds(run: int, num_envs: int, generation: int = 0) -> list[int]:
 
     Args:
         run: Index of the run within its study, ``0 <= run <= 214,646``.
-        num_envs: Number of environments, ``1 <= num_envs <= 100``.
-        generation: How often the pool was rebuilt before, ``0 <= generation <= 99``.
+        num_envs: Number of environments, ``1 <= num_envs <= 10,000``.
+        generation: How often the pool was rebuilt before, ``0 <= generation <= 99``; with more than
+            100 environments as many as a run's 10,000 seeds hold.
 
     Returns:
         ``num_envs`` seeds.
@@ -39,9 +46,10 @@ def training_seeds(run: int, num_envs: int, generation: int = 0) -> list[int]:
         ValueError: If an argument is out of its range.
     """
     _require("run", run, 0, MAX_RUN)
-    _require("num_envs", num_envs, 1, MAX_ENVS)
-    _require("generation", generation, 0, MAX_GENERATIONS - 1)
-    start = RUN_BLOCK * (run + 1) + MAX_ENVS * generation
+    _require("num_envs", num_envs, 1, RUN_BLOCK)
+    width = MAX_ENVS * -(-num_envs // MAX_ENVS)
+    _require("generation", generation, 0, RUN_BLOCK // width - 1)
+    start = RUN_BLOCK * (run + 1) + width * generation
     if start >= EVALUATION_START:
         start += EVALUATION_STOP - EVALUATION_START
     return list(range(start, start + num_envs))
@@ -63,6 +71,18 @@ def evaluation_seeds(count: int = 100, start: int = EVALUATION_START) -> list[in
     _require("start", start, EVALUATION_START, EVALUATION_STOP - 1)
     _require("count", count, 1, EVALUATION_STOP - start)
     return list(range(start, start + count))
+
+
+def start_seeds(seed: int, count: int) -> list[int]:
+    """Return the start seeds of the episodes that run ``seed`` records.
+
+    Raises:
+        ValueError: More episodes than a run's block of seeds holds.
+    """
+    if not 1 <= count <= MOST_EPISODES:
+        raise ValueError(f"A run records 1 to {MOST_EPISODES} episodes, got {count}.")
+    first = START_SEEDS + MOST_EPISODES * (seed % 100_000)
+    return list(range(first, first + count))
 
 
 def check_disjoint(training: Sequence[int], evaluation: Sequence[int]) -> None:

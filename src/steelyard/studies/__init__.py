@@ -4,7 +4,11 @@ import difflib
 import importlib
 from typing import Any
 
-STUDIES = {"imitation": "steelyard.studies.imitation", "car": "steelyard.studies.car"}
+STUDIES = {
+    "imitation": "steelyard.studies.imitation",
+    "car": "steelyard.studies.car",
+    "assembly": "steelyard.studies.assembly",
+}
 """Module of each study; its ``STUDY`` is the study. Imported only when asked for."""
 
 

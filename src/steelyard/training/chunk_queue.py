@@ -4,7 +4,7 @@ One invariant: the head of the queue is the base action for the observation in h
 bootstrapping read the same head, and nothing is taken out to look at it. Host side, immutable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -180,6 +180,25 @@ class BasePlanner:
     ) -> Float[Array, "row chunk act"]:
         self.traces += 1
         return base.plan(observation, plan_keys(key, envs, plans))
+
+
+def run_by_run(planners: Sequence[Planner], rows: int) -> Planner:
+    """One planner of a group of runs, each with a base policy of its own.
+
+    Args:
+        planners: One per run.
+        rows: Environments of one run; environment ``i`` belongs to run ``i // rows`` and is to its
+            planner environment ``i % rows``.
+    """
+
+    def plan(observation: np.ndarray, envs: np.ndarray, plans: np.ndarray) -> np.ndarray:
+        parts = []
+        for run in np.unique(envs // rows):  # rows come in ascending order, so parts do too
+            own = envs // rows == run
+            parts.append(planners[run](observation[own], envs[own] % rows, plans[own]))
+        return np.concatenate(parts)
+
+    return plan
 
 
 def plan_keys(

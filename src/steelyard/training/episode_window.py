@@ -43,6 +43,7 @@ class EpisodeWindow(NamedTuple):
         successes = np.maximum(solved.sum(1), 1)
         lengths = np.where(solved, self.length, 0)
         return {
+            "charts/episodes": self.count.astype(float),
             "charts/success_rate": solved.sum(1) / episodes,
             "charts/mean_success_episode_length": lengths.sum(1) / successes,
             "charts/max_success_episode_length": lengths.max(1).astype(float),

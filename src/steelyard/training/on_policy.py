@@ -21,14 +21,14 @@ from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.envs.base import VectorEnv
 from steelyard.numerics.trees import select
 from steelyard.training.chunk_queue import Planner, advance, head, replan, start
-from steelyard.training.cupid import Scorer, is_due
+from steelyard.training.cupid import Felt, Scorer, is_due
 from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
 from steelyard.training.group import RunGroup, Ticker
-from steelyard.training.on_policy_update import UpdateConfig, update
+from steelyard.training.on_policy_update import UpdateConfig, pass_over, weigh
 from steelyard.training.programs import ACT, CREATE, LEARN, fold
-from steelyard.training.rollout_items import Rollout
+from steelyard.training.rollout_items import Prepared, Rollout, prepare
 
-TIMED = ("simulation", "base", "policy", "update")
+TIMED = ("simulation", "base", "policy", "emphasis", "update")
 """What the time of an iteration is booked under."""
 OnSuccess = Literal["terminate", "mask", "continue"]
 
@@ -80,13 +80,13 @@ class OnPolicyProblem(NamedTuple):
     """The factories that tie a learner to its task.
 
     Attributes:
-        create: Key to a new learner.
+        create: Key, and index of the run in its group, to a new learner.
         update: Passes and minibatches of an iteration.
         cupid: The emphasis.
         base: ``environments -> base policy`` under the residual.
     """
 
-    create: Callable[[PRNGKeyArray], PPO]
+    create: Callable[[PRNGKeyArray, Array], PPO]
     update: UpdateConfig
     cupid: CupidConfig
     base: Callable[[int], Base]
@@ -109,9 +109,11 @@ class Programs:
         self.traces: dict[str, int] = {}
         self._problem = problem
         self.act = jax.jit(jax.vmap(self._act, in_axes=(0, 0, 0, 0, None)))
-        self._updates = {
-            due: jax.jit(jax.vmap(functools.partial(self._update, due))) for due in (False, True)
+        self._prepare = jax.jit(jax.vmap(prepare))
+        self._weigh = {
+            due: jax.jit(jax.vmap(functools.partial(self._weighed, due))) for due in (False, True)
         }
+        self._pass = jax.jit(jax.vmap(self._passed))
 
     def _act(self, agent: PPO, observation: Array, base: Array, key: Array, step: Array) -> Any:
         self._count("act")
@@ -119,15 +121,35 @@ class Programs:
         features = agent.features(observation, own)
         return agent.decide(features, own, fold(key, ACT, step), deterministic=False)
 
-    def _update(self, due: bool, agent: PPO, scorer: Scorer, rollout: Rollout, key: Array) -> Any:
-        self._count("update_due" if due else "update")
+    def _weighed(
+        self, due: bool, agent: PPO, prepared: Prepared, scorer: Scorer, key: Array
+    ) -> Any:
+        self._count("weigh_due" if due else "weigh")
         key = fold(key, LEARN, agent.iteration)
-        return update(agent, scorer, rollout, key, self._problem.update, self._problem.cupid, due)
+        return weigh(agent, prepared, scorer, key, self._problem.cupid, due)
 
-    def learn(self, state: State, rollout: Rollout, keys: Array, due: bool) -> tuple[State, Any]:
-        """Update every run from its rollout."""
-        agent, scorer, metrics = self._updates[due](state.agent, state.scorer, rollout, keys)
-        return state._replace(agent=agent, scorer=scorer), metrics
+    def _passed(self, agent: PPO, prepared: Prepared, felt: Felt, key: Array) -> Any:
+        self._count("pass")
+        key = fold(key, LEARN, agent.iteration)
+        return pass_over(agent, prepared, felt, key, self._problem.update, self._problem.cupid)
+
+    def learn(
+        self, state: State, rollout: Rollout, keys: Array, due: bool, seconds: dict[str, float]
+    ) -> tuple[State, dict[str, np.ndarray]]:
+        """Update every run from its rollout, and book the time."""
+        clock, agent = Clock(seconds), state.agent
+        prepared = jax.block_until_ready(self._prepare(agent, rollout))
+        clock.to("update")
+        felt, scorer, metrics = jax.block_until_ready(
+            self._weigh[due](agent, prepared, state.scorer, keys)
+        )
+        took = clock.to("emphasis")
+        agent, more = self._pass(agent, prepared, felt, keys)
+        values = {name: np.asarray(x) for name, x in (metrics | more).items()}
+        clock.to("update")
+        if self._problem.cupid.use_cupid:
+            values["cupid/compute_time_s"] = np.full(len(keys), took)
+        return state._replace(agent=agent, scorer=scorer), values
 
     def _count(self, name: str) -> None:
         self.traces[name] = self.traces.get(name, 0) + 1
@@ -158,7 +180,7 @@ class Simulation:
     def _step(
         self, programs: Programs, agent: PPO, keys: Array, number: int
     ) -> dict[str, np.ndarray]:
-        clock = _Clock(self.seconds)
+        clock = Clock(self.seconds)
         observation, base = self._observation, head(self._queue)
         shaped = (self._by_seed(observation), self._by_seed(base))
         residual, action = programs.act(agent, *shaped, keys, jnp.asarray(number))
@@ -197,15 +219,18 @@ class Simulation:
         return x.reshape(self._seeds, self._rows, *x.shape[1:])
 
 
-class _Clock:
+class Clock:
+    """Books time under names."""
+
     def __init__(self, seconds: dict[str, float]):
         self._seconds, self._since = seconds, time.perf_counter()
 
-    def to(self, name: str) -> None:
-        """Book the time since the last call under a name."""
+    def to(self, name: str) -> float:
+        """Book the time since the last call under a name, and return it, s."""
         now = time.perf_counter()
-        self._seconds[name] += now - self._since
-        self._since = now
+        took, self._since = now - self._since, now
+        self._seconds[name] += took
+        return took
 
 
 def train_on_policy(
@@ -232,7 +257,8 @@ def train_on_policy(
     seeds, rows = len(group.seeds), config.num_envs * config.num_env_steps
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
     programs = Programs(problem)
-    agent = eqx.filter_jit(jax.vmap(lambda k: problem.create(fold(k, CREATE, 0))))(keys)
+    create = jax.vmap(lambda key, run: problem.create(fold(key, CREATE, 0), run))
+    agent = eqx.filter_jit(create)(keys, jnp.arange(seeds))
     scorer = jax.vmap(Scorer.none)(agent)
     state = State(agent, scorer, agent, jnp.full(seeds, -jnp.inf), EpisodeWindow.empty(seeds))
     restored, done, generation = group.restore(jax.tree.map(lambda x: x[0], state))
@@ -245,12 +271,9 @@ def train_on_policy(
             world = Simulation(make_env(generation), base, seeds, config.on_success, state.episodes)
         first = iteration * config.num_env_steps
         rollout = world.rollout(programs, state.agent, keys, config.num_env_steps, first)
-        clock = _Clock(world.seconds)
         iteration += 1
         due = is_due(problem.cupid, iteration, has_scorer=iteration > 1)
-        state, metrics = programs.learn(state, rollout, keys, due)
-        values = {name: np.asarray(x) for name, x in metrics.items()}
-        clock.to("update")
+        state, values = programs.learn(state, rollout, keys, due, world.seconds)
         group.freeze_non_finite(iteration * rows, values)
         values |= world.episodes.take() | speed(world.seconds, rows, seeds)
         group.log(iteration * rows, values)

@@ -77,6 +77,8 @@ def update(
 ) -> tuple[PPO, Scorer, dict[str, Array]]:
     """Learn from one rollout.
 
+    The loop runs the three parts as programs of their own, to tell the time that each takes.
+
     Args:
         agent: The learner that drew it.
         scorer: The kept scorer.
@@ -89,14 +91,40 @@ def update(
     Returns:
         The learner, the scorer, and metrics.
     """
-    score_key, probe_key, epochs_key = jax.random.split(key, 3)
     prepared = prepare(agent, rollout)
-    felt, scorer, metrics = feel(cupid, agent, prepared, scorer, score_key, due)
+    felt, scorer, metrics = weigh(agent, prepared, scorer, key, cupid, due)
+    learned, more = pass_over(agent, prepared, felt, key, config, cupid)
+    return learned, scorer, metrics | more
+
+
+def weigh(
+    agent: PPO,
+    prepared: Prepared,
+    scorer: Scorer,
+    key: PRNGKeyArray,
+    cupid: CupidConfig,
+    due: bool,
+) -> tuple[Felt, Scorer, dict[str, Array]]:
+    """Say how the epochs shall feel the items; see :func:`update`."""
+    return feel(cupid, agent, prepared, scorer, jax.random.fold_in(key, 0), due)
+
+
+def pass_over(
+    agent: PPO,
+    prepared: Prepared,
+    felt: Felt,
+    key: PRNGKeyArray,
+    config: UpdateConfig,
+    cupid: CupidConfig,
+) -> tuple[PPO, dict[str, Array]]:
+    """Pass over the items as they are felt, and describe them; see :func:`update`."""
     size = min(PROBE_ITEMS, prepared.valid.shape[0])
-    probe = uniform_indices(prepared.valid, probe_key, size)
-    learned, more = learn(agent, prepared, felt, probe, epochs_key, config, cupid)
+    probe = uniform_indices(prepared.valid, jax.random.fold_in(key, 1), size)
+    learned, metrics = learn(
+        agent, prepared, felt, probe, jax.random.fold_in(key, 2), config, cupid
+    )
     learned = eqx.tree_at(lambda a: a.iteration, learned, agent.iteration + 1)
-    return learned, scorer, metrics | more | described(agent, prepared)
+    return learned, metrics | described(agent, prepared)
 
 
 def learn(

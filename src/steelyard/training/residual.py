@@ -6,9 +6,10 @@ learner → success on fixed start states.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
@@ -20,7 +21,14 @@ from steelyard.envs.pegplane import reading_policy
 from steelyard.envs.registry import env_spec, make_env
 from steelyard.envs.seeding import EVALUATION_START, evaluation_seeds, training_seeds
 from steelyard.evaluation.rollouts import Policies, rollout
-from steelyard.training.chunk_queue import ChunkQueue, advance, head, make_planner, start
+from steelyard.training.chunk_queue import (
+    ChunkQueue,
+    advance,
+    head,
+    make_planner,
+    run_by_run,
+    start,
+)
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.on_policy import (
     Base,
@@ -35,6 +43,8 @@ from steelyard.types import EnvSpec
 PLANE = "assembly/PegPlane-v0"
 AT_ONCE = 64
 """Episodes that are evaluated at once, of all runs together; a simulated arm takes some 30 MB."""
+Policy: TypeAlias = ChunkedBC | Sequence[ChunkedBC] | None
+"""A base that all runs of a group share, one for each, or none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +85,17 @@ class Outcome(NamedTuple):
     env_steps: int
 
 
-def base_of(env: str, policy: ChunkedBC | None, key: Array) -> Callable[[int], Base]:
-    """The frozen policy below a residual, by number of environments.
+def base_of(env: str, policy: Policy, key: Array) -> Callable[[int], Base]:
+    """The frozen policy below a residual, by number of environments of all runs together.
 
     Args:
         env: Task.
-        policy: A cloned policy; none takes the plane's own base, or, for any other task, no base.
+        policy: A cloned policy that all runs share, or one for each run; none takes the plane's own
+            base, or, for any other task, no base.
         key: Random key of its plans.
 
     Raises:
-        ValueError: The policy is of another task's sizes; shows both.
+        ValueError: A policy is of another task's sizes; shows both.
     """
     spec = env_spec(env)
     if policy is None:
@@ -92,33 +103,51 @@ def base_of(env: str, policy: ChunkedBC | None, key: Array) -> Callable[[int], B
             return lambda num_envs: Base(lambda o, envs, plans: reading_policy(o)[:, None], 1)
         still = np.zeros((1, 1, spec.action_size), np.float32)
         return lambda num_envs: Base(lambda o, envs, plans: np.repeat(still, len(o), 0), 1)
-    sizes = (policy.normaliser.mean.shape[0], policy.action_range.centre.shape[0])
-    if sizes != (spec.observation_size, spec.action_size):
-        raise ValueError(
-            f"the base policy is of another task: it sees {sizes[0]} numbers and has {sizes[1]} "
-            f"actions, {env} has {spec.observation_size} and {spec.action_size}"
-        )
-    return lambda num_envs: Base(make_planner(policy, key, num_envs), policy.config.executed)
+    policies = [policy] if isinstance(policy, ChunkedBC) else list(policy)
+    for one in policies:
+        sizes = (one.normaliser.mean.shape[0], one.action_range.centre.shape[0])
+        if sizes != (spec.observation_size, spec.action_size):
+            raise ValueError(
+                f"the base policy is of another task: it sees {sizes[0]} numbers and has "
+                f"{sizes[1]} actions, {env} has {spec.observation_size} and {spec.action_size}"
+            )
+    executed = policies[0].config.executed
+    if len(policies) == 1:
+        return lambda num_envs: Base(make_planner(policies[0], key, num_envs), executed)
+
+    def each(num_envs: int) -> Base:
+        rows = num_envs // len(policies)
+        return Base(run_by_run([make_planner(p, key, rows) for p in policies], rows), executed)
+
+    return each
 
 
-def create_agent(run: ResidualRun, policy: ChunkedBC | None) -> Callable[[Array], PPO]:
-    """Key to a new learner that sees what its base sees."""
+def create_agent(run: ResidualRun, policy: Policy) -> Callable[[Array, int | Array], PPO]:
+    """Key and index of the run to a new learner that sees what its base sees."""
     spec = env_spec(run.env)
     iterations = run.loop.iterations
     if policy is None:
-        return lambda key: PPO.create(key, spec, run.agent, None, iterations)
-    scale = (policy.action_range.centre, policy.action_range.half)
-    return lambda key: PPO.create(key, spec, run.agent, policy.normaliser, iterations, scale)
+        return lambda key, index=0: PPO.create(key, spec, run.agent, None, iterations)
+    policies = [policy] if isinstance(policy, ChunkedBC) else list(policy)
+    seen = [(p.normaliser, p.action_range.centre, p.action_range.half) for p in policies]
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *seen)
+
+    def create(key: Array, index: int | Array = 0) -> PPO:
+        place = index if len(policies) > 1 else 0
+        normaliser, *scale = jax.tree.map(lambda x: x[place], stacked)
+        return PPO.create(key, spec, run.agent, normaliser, iterations, tuple(scale))
+
+    return create
 
 
 def train_residual(
     run: ResidualRun,
     group: RunGroup,
-    policy: ChunkedBC | None = None,
+    policy: Policy = None,
     evaluate: Callable[[PPO], dict[str, np.ndarray]] | None = None,
     tick: Ticker = lambda step, note="": None,
 ) -> State:
-    """Train a group of residual PPO runs on one frozen base; returns the stacked state."""
+    """Train a group of residual PPO runs on frozen bases; returns the stacked state."""
     problem = OnPolicyProblem(
         create_agent(run, policy),
         run.update,

@@ -14,7 +14,7 @@ from steelyard.agents.ipmd import IPMD
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.provenance import Provenance
 from steelyard.envs.registry import env_spec
-from steelyard.envs.seeding import training_seeds
+from steelyard.envs.seeding import start_seeds, training_seeds
 from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.studies.cells import Cell, Store, open_folders
@@ -26,7 +26,6 @@ from steelyard.studies.imitation.sources import (
     demonstrations_of,
     expert_data_folder,
     random_demonstrations,
-    start_seeds,
 )
 from steelyard.training.checkpoint import save_tree, take_run
 from steelyard.training.group import RunGroup, Ticker

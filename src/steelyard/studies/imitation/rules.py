@@ -4,9 +4,10 @@ import difflib
 
 from steelyard.data.specs import compare_specs
 from steelyard.envs.registry import env_spec
+from steelyard.envs.seeding import MOST_SEED, start_seeds
 from steelyard.studies.cells import Store
 from steelyard.studies.imitation.config import ARMS, ImitationConfig
-from steelyard.studies.imitation.sources import MOST_SEED, shared_dataset, start_seeds
+from steelyard.studies.imitation.sources import shared_dataset
 
 
 def check(config: ImitationConfig, store: Store) -> None:

@@ -7,28 +7,11 @@ from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.findings import DatasetNotFoundError
 from steelyard.data.provenance import Provenance
 from steelyard.envs.registry import env_spec
+from steelyard.envs.seeding import start_seeds
 from steelyard.evaluation.evaluator import random_policies
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.imitation.config import ImitationConfig
-
-START_SEEDS = 500_000_000
-"""Start seeds of recorded episodes lie above those of training and evaluation."""
-MOST_EPISODES = 10_000
-MOST_SEED = 49_898
-"""Training seeds of later runs would reach into those of recorded episodes."""
-
-
-def start_seeds(seed: int, count: int) -> list[int]:
-    """Start seeds of the episodes that run ``seed`` records.
-
-    Raises:
-        ValueError: More episodes than a run's block of seeds holds.
-    """
-    if not 1 <= count <= MOST_EPISODES:
-        raise ValueError(f"A run records 1 to {MOST_EPISODES} episodes, got {count}.")
-    first = START_SEEDS + MOST_EPISODES * (seed % 100_000)
-    return list(range(first, first + count))
 
 
 def expert_data_folder(store: Store, expert: Cell, env: str) -> Path:

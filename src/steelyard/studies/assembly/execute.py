@@ -1,0 +1,190 @@
+"""Runs groups of cells of the assembly study and writes what each of them measured."""
+
+import datetime
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from steelyard.agents.chunked_bc import ChunkedBC
+from steelyard.agents.ppo import PPO
+from steelyard.envs.scripted import ScriptedExpert
+from steelyard.envs.seeding import check_disjoint, training_seeds
+from steelyard.studies.assembly.config import AssemblyConfig
+from steelyard.studies.assembly.plan import Cloned, Residual
+from steelyard.studies.assembly.policies import (
+    BASE_FILE,
+    BEST,
+    DATA,
+    LAST,
+    load_base,
+    save_policy,
+)
+from steelyard.studies.cells import Cell, Store, open_folders
+from steelyard.studies.hardware import hardware
+from steelyard.training.base_policy import train_base
+from steelyard.training.checkpoint import save_tree, take_run
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.metrics import SinkOptions, read_rows
+from steelyard.training.residual import (
+    Outcome,
+    ResidualRun,
+    SuccessEvaluator,
+    base_of,
+    create_agent,
+    train_residual,
+)
+from steelyard.training.run_folder import RunFolder, write_json
+from steelyard.training.scripted_demonstrations import as_demonstrations, play
+
+BASE_KEY = 0
+"""Seed of the noise of the base's plans; the same in every arm."""
+MOST_SUCCESS = 0.98
+
+
+def execute(
+    cells: Sequence[Cell],
+    config: AssemblyConfig,
+    store: Store,
+    tick: Ticker,
+    sinks: SinkOptions = SinkOptions(),
+) -> None:
+    """Run a group of cells of one arm to the end."""
+    folders = open_folders(cells, store)
+    group = RunGroup([cell.seed for cell in cells], folders, cells[0].arm, sinks)
+    tick = functools.partial(_tick_and_log, tick, folders)
+    try:
+        if isinstance(cells[0].config, Cloned):
+            _clone(cells[0].config, group, tick, config.strict)
+        else:
+            bases = [load_base(_parent(cell, store)) for cell in cells]
+            _learn(cells[0].config, group, bases, tick)
+    finally:
+        group.close()
+
+
+def _parent(cell: Cell, store: Store) -> Path:
+    assert cell.parent is not None, "a residual has a base"
+    return store.folder(cell.parent).path
+
+
+def _clone(settings: Cloned, group: RunGroup, tick: Ticker, strict: bool) -> None:
+    """Demonstrate, clone and score the bases of a group."""
+    policies: list[ChunkedBC] | None = None
+    updates = None
+    if settings.run is not None:
+        assert settings.tier is not None
+        expert = ScriptedExpert(settings.env, settings.tier)
+        datasets = []
+        for seed, folder in zip(group.seeds, group.folders, strict=True):
+            episodes = play(expert, seed, settings.demonstrations)
+            data = as_demonstrations(expert, seed, episodes, episodes)
+            data.save(folder.path / DATA, overwrite=True)
+            datasets.append(data)
+        learners = train_base(settings.run, group, datasets, tick)
+        policies = [take_run(learners, i) for i in range(len(datasets))]
+        for folder, policy in zip(group.folders, policies, strict=True):
+            save_tree(folder.path / BASE_FILE, policy)
+        updates = max(int(read_rows(folder.metrics)[-1]["step"]) for folder in group.folders)
+    outcome = _judge(ResidualRun(settings.env), None, policies, group, settings.eval_episodes)
+    for i in group.alive:
+        folder, rate = group.folders[i], float(outcome.success[i].mean())
+        note = _room(settings, rate)
+        if note and strict:
+            raise ValueError(f"seed {group.seeds[i]}: {note}")
+        if note:
+            print(f"warning: seed {group.seeds[i]}: {note}", file=sys.stderr)
+        _finish(folder, outcome, i, {"updates": updates, "notes": [note] if note else []}, group)
+    tick(updates or 1)
+
+
+def _room(settings: Cloned, rate: float) -> str:
+    """What is wrong with a base's success, or nothing."""
+    dial = f"{settings.demonstrations} {settings.tier} demonstrations; change their number or tier"
+    if rate == 0.0:
+        return f"the base never succeeds, so there is nothing to find ({dial})"
+    if rate > MOST_SUCCESS:
+        return f"the base succeeds in {rate:.0%}, which leaves no room ({dial})"
+    return ""
+
+
+def _learn(
+    settings: Residual, group: RunGroup, bases: Sequence[ChunkedBC | None], tick: Ticker
+) -> None:
+    """Train and score the residuals of a group, each on its own base."""
+    run = settings.run
+    policies = None if bases[0] is None else [base for base in bases if base is not None]
+    evaluate = None
+    if run.loop.eval_interval is not None:
+        evaluate = _evaluator(run, policies, group, settings.eval_episodes)
+    state = train_residual(run, group, policies, evaluate, tick)
+    outcome = _judge(run, state.agent, policies, group, settings.eval_episodes)
+    for i in group.alive:
+        save_policy(group.folders[i], take_run(state.agent, i), LAST)
+        if run.loop.eval_interval is not None:
+            save_policy(group.folders[i], take_run(state.best, i), BEST)
+        frames = run.loop.iterations * run.loop.num_envs * run.loop.num_env_steps
+        _finish(group.folders[i], outcome, i, {"frames": frames}, group)
+
+
+def _judge(
+    run: ResidualRun,
+    agents: PPO | None,
+    policies: list[ChunkedBC] | None,
+    group: RunGroup,
+    episodes: int,
+) -> Outcome:
+    """Play on the fixed start states; without learners the bases alone."""
+    runs = len(group.seeds)
+    if agents is None:
+        keys = jax.vmap(jax.random.key)(np.arange(runs))
+        agents = jax.vmap(create_agent(run, policies))(keys, np.arange(runs))
+    return _evaluator(run, policies, group, episodes).outcome(agents)
+
+
+def _evaluator(
+    run: ResidualRun, policies: list[ChunkedBC] | None, group: RunGroup, episodes: int
+) -> SuccessEvaluator:
+    base = base_of(run.env, policies, jax.random.key(BASE_KEY))
+    evaluator = SuccessEvaluator(run.env, base, len(group.seeds), episodes)
+    for seed in group.seeds:
+        check_disjoint(training_seeds(seed, run.loop.num_envs), evaluator.starts)
+    return evaluator
+
+
+def _finish(
+    folder: RunFolder, outcome: Outcome, index: int, more: dict[str, Any], group: RunGroup
+) -> None:
+    """Write a run's result, its last evaluation, and that it is done."""
+    success, length = outcome.success[index], outcome.length[index]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    together = len(group.seeds)
+    evaluation = {
+        "eval/success_rate": float(success.mean()),
+        "eval/env_steps": outcome.env_steps // together,
+        "episodes": len(success),
+    }
+    write_json(folder.path / "eval" / stamp / "metrics.json", evaluation)
+    result = {
+        **more,
+        "seconds": group.seconds,
+        "together": together,
+        "hardware": hardware(),
+        "success": success.astype(int).tolist(),
+        "length": length.tolist(),
+    }
+    write_json(folder.path / "result.json", result)
+    folder.set_status("done")
+
+
+def _tick_and_log(tick: Ticker, folders: Sequence[RunFolder], step: int, note: str = "") -> None:
+    """Show progress, and keep it in every run's ``run.log``."""
+    tick(step, note)
+    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    for folder in folders:
+        with (folder.path / "run.log").open("a") as log:
+            log.write(f"{stamp} step {step} {note}\n")

@@ -1,0 +1,96 @@
+"""Demonstrations of scripted experts: expert, seed and number of episodes → a dataset."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.episode import Episode
+from steelyard.data.provenance import Provenance
+from steelyard.envs.registry import env_spec
+from steelyard.envs.scripted import ScriptedExpert, scripted_policies
+from steelyard.envs.seeding import start_seeds
+from steelyard.evaluation.rollouts import record_episodes
+from steelyard.training.group import Ticker
+from steelyard.training.run_folder import versions
+
+AT_ONCE = 32
+"""Episodes played together; a simulated arm takes some 30 MB."""
+
+
+def play(
+    expert: ScriptedExpert,
+    seed: int,
+    count: int,
+    tick: Ticker = lambda step, note="": None,
+) -> list[Episode]:
+    """Play episodes of an expert, successful or not; the first of more are those of fewer.
+
+    Args:
+        expert: Task and tier.
+        seed: Of the start states and the noise.
+        count: How many to play.
+        tick: Progress display, in steps of :func:`play_steps`.
+    """
+    limit, starts, episodes = (
+        env_spec(expert.env_id).max_episode_steps,
+        start_seeds(seed, count),
+        [],
+    )
+    for number, first in enumerate(range(0, count, AT_ONCE)):
+        own = starts[first : first + AT_ONCE]
+        policies = scripted_policies(expert.task, expert.tier, seed, len(own), first)
+        shown = _counted(policies, lambda step, before=limit * number: tick(before + step))
+        episodes += record_episodes(shown, expert.env_id, own, 1)[0]
+        tick(limit * (number + 1), f"{len(episodes)} episodes")
+    return episodes
+
+
+def play_steps(expert: ScriptedExpert, count: int) -> int:
+    """Most steps that :func:`play` ticks."""
+    return env_spec(expert.env_id).max_episode_steps * -(-count // AT_ONCE)
+
+
+def as_demonstrations(
+    expert: ScriptedExpert, seed: int, kept: Sequence[Episode], played: Sequence[Episode]
+) -> Demonstrations:
+    """Make a dataset of some episodes, which says who acted and what was kept."""
+    return Demonstrations.from_episodes(
+        list(kept), env_spec(expert.env_id), provenance(expert, seed, len(kept), played)
+    )
+
+
+def provenance(
+    expert: ScriptedExpert, seed: int, kept: int, played: Sequence[Episode]
+) -> Provenance:
+    """Say which expert acted, how it was made worse, and what was kept of its episodes."""
+    tier, won = expert.settings, sum(episode.terminated for episode in played)
+    flaws = f"noise {tier.noise:g}, bias {tier.bias_mm:g} mm, stalling {tier.stalling}"
+    notes = (
+        f"scripted expert of {expert.task}, tier {expert.tier}: {flaws}",
+        f"{won} of {len(played)} episodes played succeeded, {kept} kept",
+    )
+    return Provenance(
+        task=expert.env_id,
+        algorithm=f"scripted/{expert.tier}",
+        seed=seed,
+        frames=0,
+        deterministic=tier.noise == 0,
+        versions=versions(),
+        notes=notes,
+    )
+
+
+def _counted(
+    policies: Callable[[np.ndarray], np.ndarray], tick: Callable[[int], None]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Wrap policies so that each of their steps is counted."""
+    steps = 0
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        nonlocal steps
+        steps += 1
+        tick(steps)
+        return policies(observation)
+
+    return act
