@@ -186,11 +186,11 @@ def test_an_item_out_of_the_target_has_no_part_in_it_whatever_its_log_probabilit
     assert float(g) == pytest.approx(-2.0)
 
 
-def test_a_fold_is_scored_by_the_others_direction_alone():
-    fold = jnp.array([False, True, False])
-    psi = cross_fitted_influence(losses, THETA, (jnp.array(1.0), jnp.array(10.0)), fold)
+def test_a_part_is_scored_by_the_others_direction_alone():
+    parts = tuple(lambda theta, rows=rows: losses(theta)[rows] for rows in (slice(1), slice(1, 3)))
+    psi = cross_fitted_influence(parts, THETA, (jnp.array(1.0), jnp.array(10.0)))
     plain = influence(losses, THETA, jnp.array(1.0))
-    np.testing.assert_allclose(psi, plain * jnp.where(fold, 1.0, 10.0), rtol=1e-6)
+    np.testing.assert_allclose(jnp.concatenate(psi), plain * jnp.array([10, 1, 1]), rtol=1e-6)
 
 
 def test_conjugate_gradients_solve_and_say_how_well():

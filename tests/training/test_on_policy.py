@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,14 @@ from steelyard.emphasis import Systematic, uniform_base
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec, reading_policy
 from steelyard.envs.seeding import training_seeds
-from steelyard.training.cupid import Scorer, feel, is_due, uniform
+from steelyard.training.cupid import (
+    Scorer,
+    compute_scorer,
+    feel,
+    is_due,
+    score_items,
+    uniform,
+)
 from steelyard.training.episode_window import WINDOW, EpisodeTracker, EpisodeWindow
 from steelyard.training.group import RunGroup
 from steelyard.training.on_policy import (
@@ -288,6 +296,29 @@ def test_influence_is_independent_of_the_critic_and_of_a_folds_own_actions(prepa
     moved = dataclasses.replace(agent, critic=jax.tree.map(lambda x: x + 1.0, agent.critic))
     np.testing.assert_array_equal(weights(agent, items), weights(moved, items))
     assert np.std(weights(agent, items)) > 0
+
+
+def test_what_an_environment_did_moves_the_scores_of_the_other_half_only(prepared):
+    agent, _, items = prepared
+    items = two_sided(items)
+    cupid = CupidConfig(
+        True, "influence", cupid_weighting="softmax", cupid_through="losses",
+        cupid_hessian="identity",
+    )  # fmt: skip
+
+    def scores(items):
+        scorer = compute_scorer(cupid, agent, items)
+        found = score_items(cupid, agent, items, scorer, jax.random.key(0), True)
+        return np.asarray(found).reshape(-1, 4)
+
+    other = items.items.action.reshape(-1, 4, items.items.action.shape[1]).at[:, 0].add(0.1)
+    moved = dataclasses.replace(
+        items,
+        items=eqx.tree_at(lambda x: x.action, items.items, other.reshape(items.items.action.shape)),
+    )
+    before, after = scores(items), scores(moved)
+    np.testing.assert_array_equal(before[:, 1], after[:, 1])  # of the same half
+    assert not np.allclose(before[:, 2:], after[:, 2:], rtol=1e-3)
 
 
 @pytest.mark.parametrize("hessian", ["identity", "adam", "fisher_cg"])

@@ -7,8 +7,12 @@ import difflib
 import importlib
 import sys
 
+LEARNERS = ("sac", "ipmd", "bc", "dynamics", "base", "residual-ppo")
 COMMANDS = {
-    "train": ("steelyard.cli.train", "train one learner: sac, ipmd, bc, dynamics"),
+    "train": (
+        "steelyard.cli.train",
+        "train one learner: sac, ipmd, bc, dynamics, base, residual-ppo",
+    ),
     "evaluate": ("steelyard.cli.runs", "score a finished run on the fixed start states"),
     "render": ("steelyard.cli.runs", "film a finished run"),
     "export": ("steelyard.cli.dynamics_runs", "write a dynamics model for other programs"),

@@ -1,4 +1,4 @@
-"""``steelyard train sac|ipmd|bc``: one learner, one seed; the steps of the imitation study."""
+"""``steelyard train LEARNER``: one learner, one seed; here those of the imitation study."""
 
 import argparse
 import dataclasses
@@ -125,14 +125,22 @@ class TrainBC:
 
 def main(arguments: list[str]) -> None:
     """Dispatch ``train`` commands."""
-    commands = {"sac": _sac, "ipmd": _ipmd, "bc": _bc, "dynamics": _dynamics}
+    commands = {
+        "sac": _sac,
+        "ipmd": _ipmd,
+        "bc": _bc,
+        "dynamics": _dynamics,
+        "base": _base,
+        "residual-ppo": _residual_ppo,
+    }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
         print("usage: steelyard train sac | ipmd DATA | bc DATA | dynamics DATA [options]")
+        print("       steelyard train base DATA | residual-ppo --base RUN [options]")
         print("       each has --help")
         return
     learner = choose(rest[0], commands)
-    if learner != "dynamics" and {"-h", "--help"} & set(rest):  # help needs no dataset
+    if learner in ("sac", "ipmd", "bc") and {"-h", "--help"} & set(rest):  # help needs no dataset
         runs = task_runs("Pendulum-v1")
         shown = {"sac": _sac_options, "ipmd": _ipmd_options, "bc": _bc_options}[learner]
         shown(getattr(runs, learner), ["--help"])
@@ -143,6 +151,18 @@ def _dynamics(rest: list[str]) -> None:
     from steelyard.cli import dynamics  # brings the car's modules, which no other learner needs
 
     dynamics.train(rest)
+
+
+def _base(rest: list[str]) -> None:
+    from steelyard.cli import train_assembly
+
+    train_assembly.train_base(rest)
+
+
+def _residual_ppo(rest: list[str]) -> None:
+    from steelyard.cli import train_assembly
+
+    train_assembly.train_residual_ppo(rest)
 
 
 def _sac_options(run: SACRun, rest: list[str]) -> TrainSAC:

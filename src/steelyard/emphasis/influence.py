@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 Params = TypeVar("Params")
 PerItem = Float[Array, " item"]
@@ -36,27 +36,25 @@ def influence(loss_fn: Callable[[Params], PerItem], params: Params, direction: P
 
 
 def cross_fitted_influence(
-    loss_fn: Callable[[Params], PerItem],
+    loss_fns: tuple[Callable[[Params], Array], Callable[[Params], Array]],
     params: Params,
     directions: tuple[Params, Params],
-    fold: Bool[Array, " item"],
-) -> PerItem:
-    """Score each of two folds with the direction that was made from the other.
+) -> tuple[Float[Array, " first"], Float[Array, " second"]]:
+    """Score each of two parts of the items with the direction that was made from the other.
 
     That removes the term by which an item influences itself, ``‖∇ log π‖²``, which is positive
     whatever the item is worth.
 
     Args:
-        loss_fn: Parameters to per-item losses.
+        loss_fns: Parameters to the per-item losses of each part.
         params: Where to differentiate.
-        directions: From the items outside and inside of the fold.
-        fold: Which items are in the second fold.
+        directions: Made from each part.
 
     Returns:
-        Scores as of :func:`influence`.
+        Scores of each part, as of :func:`influence`.
     """
-    outside, inside = (influence(loss_fn, params, v) for v in directions)
-    return jnp.where(fold, outside, inside)
+    first, second = loss_fns
+    return influence(first, params, directions[1]), influence(second, params, directions[0])
 
 
 def target_gradient(

@@ -19,6 +19,30 @@ def flatten(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
 
 
+def halves(tree: Tree, envs: int) -> tuple[Tree, Tree]:
+    """Part items, time-major, into those of the first half of the environments and the rest.
+
+    Args:
+        tree: Arrays ``[time * env, ...]``.
+        envs: How many environments there are, at least 2.
+    """
+
+    def part(x: Array, chosen: slice) -> Array:
+        own = x.reshape(-1, envs, *x.shape[1:])[:, chosen]
+        return own.reshape(-1, *x.shape[1:])
+
+    middle = envs // 2
+    first = jax.tree.map(lambda x: part(x, slice(middle)), tree)
+    return first, jax.tree.map(lambda x: part(x, slice(middle, None)), tree)
+
+
+def rejoin(parts: tuple[Array, Array], envs: int) -> Array:
+    """Put what :func:`halves` has parted, one value an item, back together."""
+    middle = envs // 2
+    first, second = parts[0].reshape(-1, middle), parts[1].reshape(-1, envs - middle)
+    return jnp.concatenate([first, second], axis=1).reshape(-1)
+
+
 def segment_ids(ended: Flags) -> Int[Array, "time env"]:
     """Number the pieces of episodes; rows of one piece share its number.
 

@@ -4,6 +4,7 @@ Data flow: prepared items, the learner and a kept scorer → scores → probabil
 critic, weights of the actor's losses, diagnostics, the scorer to keep.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -32,8 +33,9 @@ from steelyard.emphasis.measures import uniform_base
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.emphasis.samplers import Systematic, Table
 from steelyard.numerics import gaussian
-from steelyard.numerics.segments import sum_by_segment
+from steelyard.numerics.segments import halves, rejoin, sum_by_segment
 from steelyard.training.rollout_items import Prepared, mean_over
+from steelyard.types import RolloutItems
 
 CG_STEPS = 20
 CG_DAMPING = 0.1
@@ -50,7 +52,8 @@ class Scorer(eqx.Module):
     Attributes:
         age: Iterations since it was computed.
         scales: Divisors of the heuristic's components.
-        directions: Influence directions, from outside and inside of the second fold.
+        directions: Influence directions, from the first and the second half of the environments
+            (twice the same, from all, without cross-fitting).
         active: Whether the target had both outcomes, so that there is a direction.
         residual: Relative residual of the conjugate gradients, 0 without any.
     """
@@ -116,17 +119,17 @@ def feel(
         agent: The learner that drew the items.
         prepared: The items.
         scorer: The kept one.
-        key: Random key, for the control and for the second fold.
+        key: Random key, for the control.
         due: Whether to compute the scorer anew; fixed when compiled.
     """
     if not config.use_cupid or (not due and config.cupid_reuse == "uniform"):
         scorer = eqx.tree_at(lambda s: s.age, scorer, scorer.age + 1)
         return uniform(prepared.valid), scorer, {}
-    scorer = _computed(config, agent, prepared, key) if due else _aged(scorer)
+    scorer = compute_scorer(config, agent, prepared) if due else _aged(scorer)
     if config.cupid_mode == "gradnorm":
         felt, scores, metrics = _by_gradient_norm(config, agent, prepared)
     else:
-        scores = _scores(config, agent, prepared, scorer, key)
+        scores = score_items(config, agent, prepared, scorer, key, due)
         felt, metrics = _by_one_score(config, prepared, scores, scorer)
     metrics |= {
         "cupid/scorer_age": scorer.age.astype(jnp.float32),
@@ -154,13 +157,14 @@ def _aged(scorer: Scorer) -> Scorer:
     return eqx.tree_at(lambda s: s.age, scorer, scorer.age + 1)
 
 
-def _computed(config: CupidConfig, agent: PPO, prepared: Prepared, key: PRNGKeyArray) -> Scorer:
+def compute_scorer(config: CupidConfig, agent: PPO, prepared: Prepared) -> Scorer:
+    """Make a scorer from an iteration's items."""
     fresh = Scorer.none(agent)
     if config.cupid_mode == "heuristic" and config.cupid_component_scale == "rms":
         scales = ImportanceScales.of(_components(config, prepared), prepared.valid)
         fresh = eqx.tree_at(lambda s: s.scales, fresh, scales)
     if config.cupid_mode == "influence":
-        directions, active, residual = _directions(config, agent, prepared, key)
+        directions, active, residual = _directions(config, agent, prepared)
         fresh = eqx.tree_at(
             lambda s: (s.directions, s.active, s.residual), fresh, (directions, active, residual)
         )
@@ -181,24 +185,31 @@ def _components(config: CupidConfig, prepared: Prepared) -> Components:
     )
 
 
-def _scores(
-    config: CupidConfig, agent: PPO, prepared: Prepared, scorer: Scorer, key: PRNGKeyArray
+def score_items(
+    config: CupidConfig,
+    agent: PPO,
+    prepared: Prepared,
+    scorer: Scorer,
+    key: PRNGKeyArray,
+    due: bool,
 ) -> PerItem:
+    """Score an iteration's items.
+
+    Args:
+        config: Mode and settings; `gradnorm` has two scores and is not among them.
+        agent: The learner that drew the items.
+        prepared: The items.
+        scorer: The kept one.
+        key: Random key, for the control.
+        due: Whether the scorer was made from these very items.
+    """
     if config.cupid_mode == "heuristic":
         return importance(_components(config, prepared), config.weights, scorer.scales)
     if config.cupid_mode == "random":
         # As many are negative as advantages are: `drop` then leaves out as many as by influence.
         noise = jax.random.uniform(key, prepared.valid.shape)
         return jnp.where(prepared.advantage < 0, noise - 1.0, noise)
-    fold = second_fold(prepared, key)
-
-    def losses(actor: Actor) -> PerItem:
-        return policy_terms(actor, prepared.items, agent.config).policy
-
-    if config.cupid_cross_fit:
-        found = cross_fitted_influence(losses, agent.actor, scorer.directions, fold)
-    else:
-        found = influence(losses, agent.actor, scorer.directions[0])
+    found = _influence(config, agent, prepared, scorer, due)
     if config.cupid_level == "trajectory":
         found = sum_by_segment(
             jnp.where(prepared.valid, found, 0.0), prepared.segment, prepared.segments
@@ -206,42 +217,52 @@ def _scores(
     return found
 
 
-def second_fold(prepared: Prepared, key: PRNGKeyArray) -> Bool[Array, " item"]:
-    """Which items are in the second of two folds; all of a trajectory are in one."""
-    coins = jax.random.bernoulli(jax.random.fold_in(key, 7), 0.5, (prepared.segments,))
-    return coins[prepared.segment]
+def _influence(
+    config: CupidConfig, agent: PPO, prepared: Prepared, scorer: Scorer, due: bool
+) -> PerItem:
+    def losses(items: RolloutItems) -> Callable[[Actor], PerItem]:
+        return lambda actor: policy_terms(actor, items, agent.config).policy
+
+    if due and config.cupid_cross_fit:
+        first, second = halves(prepared.items, prepared.envs)
+        parts = (losses(first), losses(second))
+        found = cross_fitted_influence(parts, agent.actor, scorer.directions)
+        return rejoin(found, prepared.envs)
+    # A direction of an earlier iteration holds none of these items: both halves of it serve.
+    direction = jax.tree.map(lambda a, b: 0.5 * (a + b), *scorer.directions)
+    return influence(losses(prepared.items), agent.actor, direction)
 
 
 def _directions(
-    config: CupidConfig, agent: PPO, prepared: Prepared, key: PRNGKeyArray
+    config: CupidConfig, agent: PPO, prepared: Prepared
 ) -> tuple[tuple[Actor, Actor], Bool[Array, ""], Float[Array, ""]]:
-    """Directions from outside and inside of the second fold (the same without cross-fitting)."""
-    fold, items = second_fold(prepared, key), prepared.items
+    """Directions of the two halves of the environments (the same without cross-fitting)."""
+    items = prepared.items
     if config.cupid_target == "outcome":
         signs = jnp.where(prepared.success > 0.5, 1.0, -1.0)
-        weights = jnp.where(prepared.outcome_known, signs, 0.0)
+        weights = jnp.where(prepared.outcome_known & prepared.valid, signs, 0.0)
     else:
         weights = jnp.where(prepared.valid, items.advantage, 0.0)
 
-    def log_probs(actor: Actor) -> PerItem:
-        mean = jax.vmap(actor)(items.features)
-        return gaussian.log_prob(items.action, mean, actor.log_std)
+    def direction(items: RolloutItems, own: PerItem) -> tuple[Actor, Array, Array]:
+        def log_probs(actor: Actor) -> PerItem:
+            mean = jax.vmap(actor)(items.features)
+            return gaussian.log_prob(items.action, mean, actor.log_std)
 
-    def direction(part: Bool[Array, " item"]) -> tuple[Actor, Array, Array]:
-        own = jnp.where(part, weights, 0.0)
         active = jnp.any(own > 0) & jnp.any(own < 0)
-        gradient = target_gradient(log_probs, agent.actor, own / jnp.maximum(jnp.sum(part), 1))
+        gradient = target_gradient(log_probs, agent.actor, own / own.shape[0])
         if not agent.config.learn_std:
             gradient = eqx.tree_at(lambda a: a.log_std, gradient, replace_fn=jnp.zeros_like)
         found, residual = _preconditioned(config, agent, prepared, gradient)
         return found, active, residual
 
-    if config.cupid_cross_fit:
-        outside, inside = direction(~fold), direction(fold)
-    else:
-        outside = inside = direction(jnp.ones_like(fold))
-    active = outside[1] & inside[1]
-    return (outside[0], inside[0]), active, jnp.maximum(outside[2], inside[2])
+    if not config.cupid_cross_fit:
+        whole = direction(items, weights)
+        return (whole[0], whole[0]), whole[1], whole[2]
+    if prepared.envs < 2:
+        raise ValueError("cupid_cross_fit needs at least 2 environments, got 1")
+    first, second = (direction(*half) for half in halves((items, weights), prepared.envs))
+    return (first[0], second[0]), first[1] & second[1], jnp.maximum(first[2], second[2])
 
 
 def _preconditioned(

@@ -240,6 +240,7 @@ def train_on_policy(
     make_env: Callable[[int], VectorEnv],
     evaluate: Callable[[PPO], dict[str, np.ndarray]] | None = None,
     tick: Ticker = lambda step, note="": None,
+    tell: Callable[[int, dict[str, np.ndarray]], None] = lambda iteration, metrics: None,
 ) -> State:
     """Train a group of runs and return their stacked state.
 
@@ -253,6 +254,7 @@ def train_on_policy(
         evaluate: ``stacked learner -> {metric: [seed]}``, of which `eval/success_rate` chooses the
             learner that is kept as the best.
         tick: Progress display.
+        tell: Called with each iteration, counted from 1, and its metrics ``{name: [seed]}``.
     """
     seeds, rows = len(group.seeds), config.num_envs * config.num_env_steps
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
@@ -277,6 +279,7 @@ def train_on_policy(
         group.freeze_non_finite(iteration * rows, values)
         values |= world.episodes.take() | speed(world.seconds, rows, seeds)
         group.log(iteration * rows, values)
+        tell(iteration, values)
         rate = float(np.mean(values["charts/success_rate"]))
         tick(iteration * rows, f"success {rate:.0%}")
         ended = iteration == config.iterations

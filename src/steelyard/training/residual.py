@@ -146,6 +146,7 @@ def train_residual(
     policy: Policy = None,
     evaluate: Callable[[PPO], dict[str, np.ndarray]] | None = None,
     tick: Ticker = lambda step, note="": None,
+    tell: Callable[[int, dict[str, np.ndarray]], None] = lambda iteration, metrics: None,
 ) -> State:
     """Train a group of residual PPO runs on frozen bases; returns the stacked state."""
     problem = OnPolicyProblem(
@@ -155,7 +156,7 @@ def train_residual(
         base_of(run.env, policy, jax.random.key(0)),
     )
     make = environments(run, group.seeds)
-    return train_on_policy(problem, run.loop, group, make, evaluate, tick)
+    return train_on_policy(problem, run.loop, group, make, evaluate, tick, tell)
 
 
 def environments(run: ResidualRun, seeds: Sequence[int]) -> Callable[[int], VectorEnv]:

@@ -55,6 +55,7 @@ class Prepared(eqx.Module):
         segment: Piece of an episode that each belongs to.
         reward: Of each step.
         segments: How many pieces there may be.
+        envs: Environments.
     """
 
     items: RolloutItems
@@ -67,6 +68,7 @@ class Prepared(eqx.Module):
     segment: Int[Array, " item"]
     reward: Float[Array, " item"]
     segments: int = eqx.field(static=True)
+    envs: int = eqx.field(static=True)
 
 
 def prepare(agent: PPO, rollout: Rollout) -> Prepared:
@@ -118,6 +120,7 @@ def prepare(agent: PPO, rollout: Rollout) -> Prepared:
         segment=flatten(segment_ids(ended)),
         reward=flatten(rollout.reward),
         segments=segment_count(time, envs),
+        envs=envs,
     )
 
 

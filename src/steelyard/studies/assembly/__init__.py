@@ -51,7 +51,7 @@ class AssemblyStudy:
         return plan_cells(config)
 
     def group_size(self, cells: Sequence[Cell]) -> int:
-        """Small networks share a core's program; where simulation takes the time each runs alone."""
+        """Small networks share a program; where simulation takes the time, each runs alone."""
         settings = cells[0].config
         if isinstance(settings, Residual) and settings.run.env != PLANE:
             return 1

@@ -105,13 +105,19 @@ def configure(preset: str, env: str | None = None) -> AssemblyConfig:
     if env not in {part.run.env for part in chosen.values()}:
         legal = ", ".join(sorted({part.run.env for part in chosen.values()}))
         raise ValueError(f"the assembly study has no part on {env}; it has {legal}")
+    runs = any(part.arms for part in chosen.values() if part.run.env == env)
     parts = {
-        name: part
-        if part.run.env == env and part.arms
-        else dataclasses.replace(part, arms=PUBLISHED if part.run.env == env else ())
+        name: dataclasses.replace(part, arms=_arms_on(part, env, runs))
         for name, part in chosen.items()
     }
     return dataclasses.replace(config, **parts)
+
+
+def _arms_on(part: Part, env: str, runs: bool) -> tuple[str, ...]:
+    """A part's arms where one task is asked for, which some part runs already, or none does."""
+    if part.run.env != env:
+        return ()
+    return part.arms if runs else PUBLISHED
 
 
 def plane(timesteps: int) -> Part:

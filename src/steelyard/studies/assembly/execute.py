@@ -3,7 +3,7 @@
 import datetime
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from steelyard.agents.chunked_bc import ChunkedBC
 from steelyard.agents.ppo import PPO
+from steelyard.data.demonstrations import Demonstrations
 from steelyard.envs.scripted import ScriptedExpert
 from steelyard.envs.seeding import check_disjoint, training_seeds
 from steelyard.studies.assembly.config import AssemblyConfig
@@ -62,7 +63,7 @@ def execute(
             _clone(cells[0].config, group, tick, config.strict)
         else:
             bases = [load_base(_parent(cell, store)) for cell in cells]
-            _learn(cells[0].config, group, bases, tick)
+            learn(cells[0].config, group, bases, tick)
     finally:
         group.close()
 
@@ -74,17 +75,39 @@ def _parent(cell: Cell, store: Store) -> Path:
 
 def _clone(settings: Cloned, group: RunGroup, tick: Ticker, strict: bool) -> None:
     """Demonstrate, clone and score the bases of a group."""
-    policies: list[ChunkedBC] | None = None
-    updates = None
+    datasets = []
     if settings.run is not None:
         assert settings.tier is not None
         expert = ScriptedExpert(settings.env, settings.tier)
-        datasets = []
         for seed, folder in zip(group.seeds, group.folders, strict=True):
             episodes = play(expert, seed, settings.demonstrations)
             data = as_demonstrations(expert, seed, episodes, episodes)
             data.save(folder.path / DATA, overwrite=True)
             datasets.append(data)
+    clone(settings, group, datasets, tick, strict)
+
+
+def clone(
+    settings: Cloned,
+    group: RunGroup,
+    datasets: Sequence[Demonstrations],
+    tick: Ticker,
+    strict: bool = False,
+) -> None:
+    """Train the bases of a group, each on its demonstrations, keep and score them.
+
+    Args:
+        settings: What is cloned; without a ``run`` the plane's own base is only scored.
+        group: Seeds and folders.
+        datasets: One per seed.
+        tick: Progress display.
+        strict: Whether a base without anything to find, or without room, is an error.
+
+    Raises:
+        ValueError: ``strict``, and a base is such.
+    """
+    policies, updates = None, None
+    if settings.run is not None:
         learners = train_base(settings.run, group, datasets, tick)
         policies = [take_run(learners, i) for i in range(len(datasets))]
         for folder, policy in zip(group.folders, policies, strict=True):
@@ -104,7 +127,8 @@ def _clone(settings: Cloned, group: RunGroup, tick: Ticker, strict: bool) -> Non
 
 def _room(settings: Cloned, rate: float) -> str:
     """What is wrong with a base's success, or nothing."""
-    dial = f"{settings.demonstrations} {settings.tier} demonstrations; change their number or tier"
+    tier = f"{settings.tier} " if settings.tier else ""
+    dial = f"{settings.demonstrations} {tier}demonstrations: change their number or tier"
     if rate == 0.0:
         return f"the base never succeeds, so there is nothing to find ({dial})"
     if rate > MOST_SUCCESS:
@@ -112,16 +136,20 @@ def _room(settings: Cloned, rate: float) -> str:
     return ""
 
 
-def _learn(
-    settings: Residual, group: RunGroup, bases: Sequence[ChunkedBC | None], tick: Ticker
+def learn(
+    settings: Residual,
+    group: RunGroup,
+    bases: Sequence[ChunkedBC | None],
+    tick: Ticker,
+    tell: Callable[[int, dict[str, np.ndarray]], None] = lambda iteration, metrics: None,
 ) -> None:
-    """Train and score the residuals of a group, each on its own base."""
+    """Train and score the residuals of a group, each on its own base; none is the task's own."""
     run = settings.run
     policies = None if bases[0] is None else [base for base in bases if base is not None]
     evaluate = None
     if run.loop.eval_interval is not None:
         evaluate = _evaluator(run, policies, group, settings.eval_episodes)
-    state = train_residual(run, group, policies, evaluate, tick)
+    state = train_residual(run, group, policies, evaluate, tick, tell)
     outcome = _judge(run, state.agent, policies, group, settings.eval_episodes)
     for i in group.alive:
         save_policy(group.folders[i], take_run(state.agent, i), LAST)

@@ -18,6 +18,8 @@ from steelyard.training.run_folder import RunFolder
 
 BASE_FILE = "checkpoints/base_policy.safetensors"
 DATA = "expert_data"
+OWN_BASE = "base"
+"""Folder of a copy of the base, in runs that have no parent beside them."""
 LAST, BEST = "last", "best_success_rate"
 POLICY_FILE = "policy.safetensors"
 
@@ -58,12 +60,11 @@ def load_base(path: Path) -> ChunkedBC | None:
     return load_tree(file, _base_template(run))
 
 
-def load_residual(path: Path, base: Path | None = None, which: str = LAST) -> ResidualPolicy:
-    """Open a finished residual with its base.
+def load_residual(path: Path, which: str = LAST) -> ResidualPolicy:
+    """Open a finished residual with its base: its own copy, or that of the parent beside it.
 
     Args:
         path: Its run folder.
-        base: The base's run folder; none is the parent beside it.
         which: ``last`` or ``best_success_rate``.
 
     Raises:
@@ -75,9 +76,15 @@ def load_residual(path: Path, base: Path | None = None, which: str = LAST) -> Re
     if not file.exists():
         raise FileNotFoundError(f"{path} has no policy: looked for {file}")
     run = from_plain(ResidualRun, identity["config"]["run"], f"{path}/config.json")
-    policy = load_base(base or Path(path).parent / str(identity["parent"]))
+    policy = _base_below(Path(path), identity.get("parent"))
     agent = load_tree(file, create_agent(run, policy)(jax.random.key(0), 0))
     return ResidualPolicy(agent, run, policy, identity["arm"], identity["seed"])
+
+
+def _base_below(path: Path, parent: str | None) -> ChunkedBC | None:
+    if (path / OWN_BASE).exists():
+        return load_base(path / OWN_BASE)
+    return None if parent is None else load_base(path.parent / parent)
 
 
 def _base_template(run: BaseRun) -> ChunkedBC:
