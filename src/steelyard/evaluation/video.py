@@ -7,9 +7,11 @@ in the process that trains.
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageSequence
 
 from steelyard.data.episode import Episode
 
@@ -44,4 +46,30 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
         raise ValueError(f"{env_id} could not be filmed: {last}")
+    return path
+
+
+def side_by_side(films: Sequence[Path], path: Path) -> Path:
+    """Put films of equal height beside each other; one that is over shows its last picture.
+
+    Args:
+        films: Animations that :func:`film_episode` wrote, left to right.
+        path: Where to write, of the same endings.
+
+    Returns:
+        The path.
+    """
+    opened = [Image.open(film) for film in films]
+    parts = [[frame.convert("RGB") for frame in ImageSequence.Iterator(film)] for film in opened]
+    width, height = sum(part[0].width for part in parts), parts[0][0].height
+    pictures = []
+    for moment in range(max(map(len, parts))):
+        picture, left = Image.new("RGB", (width, height)), 0
+        for part in parts:
+            picture.paste(part[min(moment, len(part) - 1)], (left, 0))
+            left += part[0].width
+        pictures.append(picture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    duration = int(opened[0].info.get("duration", 40))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
     return path

@@ -210,7 +210,7 @@ class SuccessEvaluator:
     def _played(self, agents: PPO, starts: Sequence[int]) -> Outcome:
         shape, steps = (self.runs, len(starts)), 0
         success, length = np.zeros(shape, bool), np.zeros(shape, np.int32)
-        for moment in rollout(self._policies(agents), self.env, starts, self.runs):
+        for moment in rollout(self.policies(agents), self.env, starts, self.runs):
             success |= moment.alive & (moment.step.reward > 0)
             length += moment.alive
             steps += moment.alive.size
@@ -221,7 +221,8 @@ class SuccessEvaluator:
         found = self.outcome(agents)
         return {"eval/success_rate": found.success.mean(1)}
 
-    def _policies(self, agents: PPO) -> Policies:
+    def policies(self, agents: PPO) -> Policies:
+        """The deterministic policies of stacked learners, for one rollout from its start on."""
         queue: ChunkQueue | None = None
 
         def act(observation: np.ndarray) -> np.ndarray:

@@ -145,7 +145,7 @@ def _parts(plane_steps: int, table_steps: int) -> AssemblyConfig:
 
 
 def _quick() -> AssemblyConfig:
-    config = _parts(120_000, 120_000)
+    config = _parts(100_000, 120_000)
     return dataclasses.replace(
         config,
         plane=dataclasses.replace(config.plane, arms=PUBLISHED),
@@ -154,7 +154,7 @@ def _quick() -> AssemblyConfig:
 
 
 def _full() -> AssemblyConfig:
-    config = _parts(200_000, 250_000)
+    config = _parts(120_000, 150_000)
     return dataclasses.replace(
         config,
         plane=dataclasses.replace(config.plane, arms=ALL, seeds=tuple(range(20))),

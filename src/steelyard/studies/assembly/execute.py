@@ -16,6 +16,7 @@ from steelyard.data.demonstrations import Demonstrations
 from steelyard.envs.scripted import ScriptedExpert
 from steelyard.envs.seeding import check_disjoint, training_seeds
 from steelyard.studies.assembly.config import AssemblyConfig
+from steelyard.studies.assembly.films import film_pairs, telling_starts
 from steelyard.studies.assembly.plan import Cloned, Residual
 from steelyard.studies.assembly.policies import (
     BASE_FILE,
@@ -23,6 +24,7 @@ from steelyard.studies.assembly.policies import (
     DATA,
     LAST,
     load_base,
+    load_residual,
     save_policy,
 )
 from steelyard.studies.cells import Cell, Store, open_folders
@@ -32,6 +34,7 @@ from steelyard.training.checkpoint import save_tree, take_run
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.metrics import SinkOptions, read_rows
 from steelyard.training.residual import (
+    PLANE,
     Outcome,
     ResidualRun,
     SuccessEvaluator,
@@ -64,6 +67,7 @@ def execute(
         else:
             bases = [load_base(_parent(cell, store)) for cell in cells]
             learn(cells[0].config, group, bases, tick)
+            _film(cells[0], config, store)
     finally:
         group.close()
 
@@ -123,6 +127,25 @@ def clone(
             print(f"warning: seed {group.seeds[i]}: {note}", file=sys.stderr)
         _finish(folder, outcome, i, {"updates": updates, "notes": [note] if note else []}, group)
     tick(updates or 1)
+
+
+def _film(cell: Cell, config: AssemblyConfig, store: Store) -> None:
+    """Film base and residual of a part's first seed and arm, where this machine can draw."""
+    part = config.parts()[str(cell.axes["task"])]
+    first = (cell.arm, cell.seed) == (part.arms[0], part.seeds[0])
+    if not config.films or not first or part.run.env == PLANE or cell.parent is None:
+        return
+    results = [store.folder(c).read("result.json") for c in (cell.parent, cell)]
+    if None in results:
+        return
+    before, after = (result["success"] for result in results if result is not None)
+    folder = store.folder(cell).path
+    starts = telling_starts(before, after, config.films)
+    try:
+        for path, _, _ in film_pairs(load_residual(folder), starts, folder / "videos"):
+            print(f"film of base and residual: {path}", file=sys.stderr)
+    except ValueError as error:
+        print(f"no film of base and residual: {error}", file=sys.stderr)
 
 
 def _room(settings: Cloned, rate: float) -> str:

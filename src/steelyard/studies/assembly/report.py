@@ -134,12 +134,12 @@ def _record(
         notes.append(
             f"{together} seeds trained together: seconds are the group's wall time over {together}"
         )
-    success = result.get("success", [])
+    success, first_end = result.get("success", []), least.get((cell.axes["task"], cell.seed))
     return Record(
         arm=cell.arm,
         seed=cell.seed,
         axes=dict(cell.axes),
-        metrics=_metrics(result) | _learning(rows, least.get((cell.axes["task"], cell.seed))),
+        metrics=_metrics(result) | learning_metrics(rows, first_end),
         per_start_returns=tuple(success),
         curve=tuple(_point(row) for row in _thinned(rows)),
         seconds=round(result.get("seconds", status.get("seconds", 0.0)) / together, 2),
@@ -166,8 +166,13 @@ def _metrics(result: dict[str, Any]) -> dict[str, Any]:
     return {"success": float(success.mean()), "steps_to_success": mean}
 
 
-def _learning(rows: list[dict[str, Any]], seconds: float | None) -> dict[str, Any]:
-    """Numbers of how it learned."""
+def learning_metrics(rows: list[dict[str, Any]], seconds: float | None) -> dict[str, Any]:
+    """Numbers of how a run learned.
+
+    Args:
+        rows: Its iterations, ``seconds`` its own.
+        seconds: When the first arm of its task and seed had ended.
+    """
     if not rows or seconds is None:
         return {}
     rates = np.array([row[TRAINED] for row in rows])
