@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -144,13 +145,29 @@ class ProcessExecutor:
                 continue
             free = next((worker for worker in workers if worker.group is None), None)
             if free is None and len(workers) < self.workers:
-                words = [study, str(folder), str(self.runs), self.device]
-                free = _Worker(words, folder / f"worker_{len(workers)}.log")
+                number = len(workers)
+                cores = ",".join(map(str, own_cores(number, self.workers)))
+                words = [study, str(folder), str(self.runs), self.device, cores]
+                free = _Worker(words, folder / f"worker_{number}.log")
                 workers.append(free)
             if free is None:
                 return
             waiting.remove(group)
             free.take(group)
+
+
+def own_cores(number: int, workers: int) -> list[int]:
+    """Cores that a worker has to itself; all of them where there are fewer than workers.
+
+    Compilers and simulators start as many threads as there are cores; of several processes these
+    would get in each other's way.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < workers:
+        return cores
+    return cores[number * len(cores) // workers : (number + 1) * len(cores) // workers]
 
 
 class _Worker:

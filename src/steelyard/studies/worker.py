@@ -16,8 +16,10 @@ from steelyard.studies.hardware import use_device
 from steelyard.training.progress import progress
 
 
-def main(study_name: str, folder: str, runs: str, device: str) -> None:
-    """Run groups of cells on a device until the input ends."""
+def main(study_name: str, folder: str, runs: str, device: str, cores: str = "") -> None:
+    """Run groups of cells on a device, and on some cores, until the input ends."""
+    if cores:
+        os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
     # Simulators print to the output from C; only answers may reach whoever reads it.
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)

@@ -34,7 +34,7 @@ from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.emphasis.samplers import Systematic, Table
 from steelyard.numerics import gaussian
 from steelyard.numerics.segments import halves, rejoin, sum_by_segment
-from steelyard.training.rollout_items import Prepared, mean_over
+from steelyard.training.rollout_items import Prepared, in_chunks, mean_over
 from steelyard.types import RolloutItems
 
 CG_STEPS = 20
@@ -221,7 +221,9 @@ def _influence(
     config: CupidConfig, agent: PPO, prepared: Prepared, scorer: Scorer, due: bool
 ) -> PerItem:
     def losses(items: RolloutItems) -> Callable[[Actor], PerItem]:
-        return lambda actor: policy_terms(actor, items, agent.config).policy
+        return lambda actor: in_chunks(
+            lambda part: policy_terms(actor, part, agent.config).policy, items
+        )
 
     if due and config.cupid_cross_fit:
         first, second = halves(prepared.items, prepared.envs)
@@ -246,8 +248,11 @@ def _directions(
 
     def direction(items: RolloutItems, own: PerItem) -> tuple[Actor, Array, Array]:
         def log_probs(actor: Actor) -> PerItem:
-            mean = jax.vmap(actor)(items.features)
-            return gaussian.log_prob(items.action, mean, actor.log_std)
+            def part(items: RolloutItems) -> PerItem:
+                mean = jax.vmap(actor)(items.features)
+                return gaussian.log_prob(items.action, mean, actor.log_std)
+
+            return in_chunks(part, items)
 
         active = jnp.any(own > 0) & jnp.any(own < 0)
         gradient = target_gradient(log_probs, agent.actor, own / own.shape[0])

@@ -1,8 +1,10 @@
 """From a rollout ``[time, env]`` to the items that a learner and its emphasis see."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -11,6 +13,9 @@ from steelyard.emphasis.samplers import Multinomial
 from steelyard.numerics.returns import discounted_returns, generalised_advantage_estimation
 from steelyard.numerics.segments import flatten, outcomes, segment_count, segment_ids
 from steelyard.types import RolloutItems
+
+CHUNK = 65_536
+"""Items whose hidden layers are held at once where all of them are differentiated."""
 
 
 class Rollout(NamedTuple):
@@ -122,6 +127,29 @@ def prepare(agent: PPO, rollout: Rollout) -> Prepared:
         segments=segment_count(time, envs),
         envs=envs,
     )
+
+
+def in_chunks(
+    per_item: Callable[[RolloutItems], Float[Array, " item"]], items: RolloutItems
+) -> Float[Array, " item"]:
+    """Apply a function of items, each by itself, to some at a time; memory stays bounded.
+
+    Args:
+        per_item: Items to a number each.
+        items: Any number of them; what differentiates through this holds one chunk at a time.
+    """
+    count = items.advantage.shape[0]
+    if count <= CHUNK:
+        return per_item(items)
+    parts = -(-count // CHUNK)
+    padding = parts * CHUNK - count
+
+    def shaped(x: Array) -> Array:
+        padded = jnp.pad(x, [(0, padding), *[(0, 0)] * (x.ndim - 1)])
+        return padded.reshape(parts, CHUNK, *x.shape[1:])
+
+    found = jax.lax.map(jax.checkpoint(per_item), jax.tree.map(shaped, items))
+    return found.reshape(-1)[:count]
 
 
 def normalised(values: Float[Array, " item"], valid: Bool[Array, " item"]) -> Float[Array, " item"]:
