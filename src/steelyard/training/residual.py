@@ -41,7 +41,7 @@ from steelyard.training.on_policy_update import UpdateConfig
 from steelyard.types import EnvSpec
 
 PLANE = "assembly/PegPlane-v0"
-AT_ONCE = 64
+AT_ONCE, AT_ONCE_ON_PLANE = 64, 8_192
 """Episodes that are evaluated at once, of all runs together; a simulated arm takes some 30 MB."""
 Policy: TypeAlias = ChunkedBC | Sequence[ChunkedBC] | None
 """A base that all runs of a group share, one for each, or none."""
@@ -192,7 +192,8 @@ class SuccessEvaluator:
         """
         self.env, self.runs = env, runs
         self.starts = evaluation_seeds(episodes, start_seed)
-        self._part = min(episodes, max(AT_ONCE // runs, 1))
+        most = AT_ONCE_ON_PLANE if env == PLANE else AT_ONCE
+        self._part = min(episodes, max(most // runs, 1))
         self._base = base(runs * self._part)
         self._spec: EnvSpec = env_spec(env)
         self._act = jax.jit(jax.vmap(_mean_action))

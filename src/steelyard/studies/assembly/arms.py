@@ -94,6 +94,11 @@ ARMS = {
         "leaves out the worst eighth of the items of negative influence on the advantage",
         IIF,
     ),
+    "iif-cross-fit": AssemblyArm(
+        "IIF, cross-fitted",
+        "the same, each item judged by the other half of the environments",
+        dataclasses.replace(IIF, cupid_cross_fit=True),
+    ),
     "dtv": AssemblyArm(
         "DTV",
         "leaves out the trajectories whose gradient points away from success",
