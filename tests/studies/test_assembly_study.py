@@ -62,10 +62,8 @@ def test_every_preset_plans_runs_of_distinct_identity(preset):
 def test_full_has_every_arm_on_two_tasks_with_five_seeds_or_more():
     config = STUDY.configure("full")
     parts = config.parts()
-    assert len(parts) >= 2
-    for part in parts.values():
-        assert set(part.arms) == set(ALL)
-        assert len(part.seeds) >= 5
+    assert sum(set(part.arms) == set(ALL) for part in parts.values()) >= 2
+    assert all(len(part.seeds) >= 5 for part in parts.values())
 
 
 def test_one_task_of_the_study_is_run_by_its_name():

@@ -133,6 +133,8 @@ ARMS = {
 
 PUBLISHED = ("uniform", "heuristic", "heuristic-corrected", "gradnorm", "influence", "iif")
 """The arms of `quick`."""
+REPEATED = ("uniform", "heuristic", "gradnorm", "iif", "iif-cross-fit", "random-drop")
+"""The arms of `full` on its third task."""
 ALL = tuple(name for name, arm in ARMS.items() if arm.on_success is None)
 """The arms of `full`; the others need a task that runs on after success."""
 

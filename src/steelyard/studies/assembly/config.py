@@ -5,7 +5,7 @@ import dataclasses
 from steelyard.agents.chunked_bc import ChunkedBCConfig
 from steelyard.agents.ppo import PPOConfig
 from steelyard.envs.registry import env_spec
-from steelyard.studies.assembly.arms import ALL, PUBLISHED
+from steelyard.studies.assembly.arms import ALL, PUBLISHED, REPEATED
 from steelyard.training.base_policy import BaseRun
 from steelyard.training.on_policy import OnPolicyConfig
 from steelyard.training.on_policy_update import UpdateConfig
@@ -16,7 +16,7 @@ PEG, NUT = "assembly/PegInsertSide-v3", "assembly/Assembly-v3"
 PRESETS = {
     "smoke": "tiny sizes of everything: a minute",
     "quick": "a plane: 6 arms, 10 seeds; peg insertion: uniform items, 5 seeds; minutes",
-    "full": "all arms, 20 seeds on the plane, 5 on peg insertion; hours",
+    "full": "all arms, 20 seeds on the plane, 5 on peg insertion, some on nut assembly; hours",
     "resip": "the reference's hyper-parameters, on the plane",
 }
 
@@ -159,6 +159,7 @@ def _full() -> AssemblyConfig:
         config,
         plane=dataclasses.replace(config.plane, arms=ALL, seeds=tuple(range(20))),
         peg=dataclasses.replace(config.peg, arms=ALL),
+        nut=dataclasses.replace(config.nut, arms=REPEATED),
     )
 
 
