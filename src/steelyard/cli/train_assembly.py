@@ -134,6 +134,11 @@ def train_residual_ppo(rest: list[str]) -> None:
     agent, base = options.agent, None
     if options.base is not None:
         base = load_base(options.base)
+        made_for = (RunFolder(options.base).read("config.json") or {})["config"]["env"]
+        if made_for != options.env:
+            raise ValueError(
+                f"the base of {options.base} is of {made_for}, the residual's task is {options.env}"
+            )
     elif options.env != PLANE and agent.residual:
         print(f"note: no --base, so {options.env} is learned from nothing", file=sys.stderr)
         agent = dataclasses.replace(agent, residual=False)

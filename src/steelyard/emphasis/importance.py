@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-ValueError_ = Literal["monte_carlo", "td", "identity", "ensemble"]
+ValueError_ = Literal["monte_carlo", "td", "identity"]
 Scale = Literal["none", "rms"]
 PerItem = Float[Array, " item"]
 
@@ -78,22 +78,19 @@ def value_error(
     monte_carlo: PerItem,
     value: PerItem,
     td_error: PerItem,
-    ensemble_std: PerItem | None = None,
 ) -> PerItem:
     """Return the value error that a config names.
 
     Args:
         kind: ``monte_carlo`` is ``|M - V|`` with the Monte-Carlo return ``M``; ``td`` is ``|δ|``;
-            ``identity`` is ``|A|``, what ``|G - V|`` amounts to; ``ensemble`` is the spread of
-            several critics.
+            ``identity`` is ``|A|``, what ``|G - V|`` amounts to.
         advantage: ``A``.
         monte_carlo: ``M``.
         value: ``V``.
         td_error: ``δ``.
-        ensemble_std: Standard deviation over critics; needed for ``ensemble``.
 
     Raises:
-        ValueError: There is no such kind, or its input is missing.
+        ValueError: There is no such kind.
     """
     if kind == "monte_carlo":
         return jnp.abs(monte_carlo - value)
@@ -101,10 +98,6 @@ def value_error(
         return jnp.abs(td_error)
     if kind == "identity":
         return jnp.abs(advantage)
-    if kind == "ensemble" and ensemble_std is not None:
-        return ensemble_std
-    if kind == "ensemble":
-        raise ValueError("value error 'ensemble' needs several critics: set critics to 2 or more")
     raise ValueError(f"cupid_value_error is one of {get_args(ValueError_)}, got {kind!r}")
 
 

@@ -64,6 +64,13 @@ class Table(eqx.Module):
     cumulative: UInt32[Array, " item"]
     correction: Float[Array, " item"]
 
+    @property
+    def probabilities(self) -> Float[Array, " item"]:
+        """What each item is drawn with, to one part in 2³¹."""
+        before = jnp.concatenate([jnp.zeros(1, jnp.uint32), self.cumulative[:-1]])
+        units = (self.cumulative - before).astype(jnp.float32)
+        return units / self.cumulative[-1].astype(jnp.float32)
+
 
 def defensive_mixture(
     probabilities: Float[Array, " item"],

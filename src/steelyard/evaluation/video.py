@@ -59,8 +59,11 @@ def side_by_side(films: Sequence[Path], path: Path) -> Path:
     Returns:
         The path.
     """
-    opened = [Image.open(film) for film in films]
-    parts = [[frame.convert("RGB") for frame in ImageSequence.Iterator(film)] for film in opened]
+    parts, duration = [], 40
+    for film in films:
+        with Image.open(film) as opened:
+            parts.append([frame.convert("RGB") for frame in ImageSequence.Iterator(opened)])
+            duration = int(opened.info.get("duration", duration))
     width, height = sum(part[0].width for part in parts), parts[0][0].height
     pictures = []
     for moment in range(max(map(len, parts))):
@@ -70,6 +73,5 @@ def side_by_side(films: Sequence[Path], path: Path) -> Path:
             left += part[0].width
         pictures.append(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
-    duration = int(opened[0].info.get("duration", 40))
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
     return path

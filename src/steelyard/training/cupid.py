@@ -235,16 +235,19 @@ def _influence(
     return influence(losses(prepared.items), agent.actor, direction)
 
 
+def target_weights(config: CupidConfig, prepared: Prepared) -> PerItem:
+    """How much the log-probability of each item's action counts in the target of influence."""
+    if config.cupid_target == "outcome":
+        signs = jnp.where(prepared.success > 0.5, 1.0, -1.0)
+        return jnp.where(prepared.outcome_known & prepared.valid, signs, 0.0)
+    return jnp.where(prepared.valid, prepared.items.advantage, 0.0)
+
+
 def _directions(
     config: CupidConfig, agent: PPO, prepared: Prepared
 ) -> tuple[tuple[Actor, Actor], Bool[Array, ""], Float[Array, ""]]:
     """Directions of the two halves of the environments (the same without cross-fitting)."""
-    items = prepared.items
-    if config.cupid_target == "outcome":
-        signs = jnp.where(prepared.success > 0.5, 1.0, -1.0)
-        weights = jnp.where(prepared.outcome_known & prepared.valid, signs, 0.0)
-    else:
-        weights = jnp.where(prepared.valid, items.advantage, 0.0)
+    items, weights = prepared.items, target_weights(config, prepared)
 
     def direction(items: RolloutItems, own: PerItem) -> tuple[Actor, Array, Array]:
         def log_probs(actor: Actor) -> PerItem:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -108,6 +108,14 @@ class RunGroup:
             row = {name: float(values[i]) for name, values in rows.items()}
             write_all(sinks, {"step": step, "seconds": round(self.seconds, 3), **row})
 
+    def log_histograms(self, step: int, shapes: Mapping[str, Any]) -> None:
+        """Write histograms per live run; counts are ``[seed, bin]``, both ends ``[seed]``."""
+        arrays = {name: [np.asarray(x) for x in shape] for name, shape in shapes.items()}
+        for i in self.alive:
+            own = {n: (c[i], float(low[i]), float(high[i])) for n, (c, low, high) in arrays.items()}
+            for sink in self._sinks[i]:
+                sink.write_histograms(step, own)
+
     def freeze_non_finite(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         """Stop every run in which a metric is no longer finite, and say which.
 
@@ -117,12 +125,34 @@ class RunGroup:
         for i in self.alive:
             terms = [f"{n} is {x[i]}" for n, x in metrics.items() if not np.isfinite(x[i])]
             if terms:
-                message = (
+                self.failures[i] = (
                     f"{', '.join(terms)} in arm {self.arm!r}, seed {self.seeds[i]}, "
                     f"at step {step}; the run stopped there"
                 )
-                self.failures[i] = message
-                self.folders[i].set_status("diverged", error=message, diverged_at=step)
+                self._mark_diverged(i, step)
+        self._stop_if_none_is_left()
+
+    def freeze(self, found: Sequence[str], step: int) -> None:
+        """Stop every run of which something is said, ``[seed]``, before its update.
+
+        Raises:
+            FloatingPointError: No run of the group is left.
+        """
+        for i in self.alive:
+            if found[i]:
+                kept = self.folders[i].status().get("checkpoint", "none")
+                self.failures[i] = (
+                    f"{found[i]} in arm {self.arm!r}, seed {self.seeds[i]}, before the update at "
+                    f"step {step}; the run stopped there, its last checkpoint is {kept}"
+                )
+                self._mark_diverged(i, step)
+        self._stop_if_none_is_left()
+
+    def _mark_diverged(self, run: int, step: int) -> None:
+        error = self.failures[run]
+        self.folders[run].set_status("diverged", error=error, diverged_at=step)
+
+    def _stop_if_none_is_left(self) -> None:
         if len(self.failures) == len(self.folders):
             raise FloatingPointError("; ".join(self.failures.values()))
 

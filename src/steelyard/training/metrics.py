@@ -4,14 +4,20 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
 
 from steelyard.training.run_folder import RunFolder, finite
 
 CLOCK_KEYS = ("seconds", "frames_per_s", "updates_per_s")
 """Keys of a row that depend on the machine's speed; all others follow from the seed."""
+
+
+Shape: TypeAlias = tuple[np.ndarray, float, float]
+"""A histogram: counts in bins of equal width, the left end of the first, the right of the last."""
 
 
 @runtime_checkable
@@ -22,28 +28,49 @@ class Sink(Protocol):
         """Receive one row; ``row["step"]`` is its time: frames, or updates offline."""
         ...
 
+    def write_histograms(self, step: int, shapes: Mapping[str, Shape]) -> None:
+        """Receive histograms by name."""
+        ...
+
     def close(self) -> None:
         """Flush and release."""
         ...
 
 
 class JsonLines:
-    """``metrics.jsonl``: one object per line, appended as it comes; not-finite becomes null."""
+    """``metrics.jsonl``: one object per line, appended as it comes; not-finite becomes null.
+
+    Histograms go to ``histograms.jsonl`` beside it, a line for each step.
+    """
 
     def __init__(self, path: Path, resume_at: int = 0):
         """Open for appending; rows later than step ``resume_at`` will be made again and go."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            kept = [row for row in read_rows(path) if row["step"] <= resume_at]
-            temporary = path.with_name(path.name + ".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            os.replace(temporary, path)
+        for file in (path, self._histograms):
+            if file.exists():
+                kept = [row for row in read_rows(file) if row["step"] <= resume_at]
+                temporary = file.with_name(file.name + ".tmp")
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+                os.replace(temporary, file)
+
+    @property
+    def _histograms(self) -> Path:
+        return self.path.with_name("histograms.jsonl")
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one line."""
         with self.path.open("a") as file:
             file.write(json.dumps(finite(row)) + "\n")
+
+    def write_histograms(self, step: int, shapes: Mapping[str, Shape]) -> None:
+        """Append one line to ``histograms.jsonl``."""
+        row = {
+            name: {"low": float(low), "high": float(high), "counts": counts.tolist()}
+            for name, (counts, low, high) in shapes.items()
+        }
+        with self._histograms.open("a") as file:
+            file.write(json.dumps(finite({"step": step, **row})) + "\n")
 
     def close(self) -> None:
         """Write ``metrics.csv`` beside the lines."""
@@ -79,6 +106,28 @@ class TensorBoard:
         ]
         self._writer.add_event(Event(step=int(row["step"]), summary=Summary(value=values)))
 
+    def write_histograms(self, step: int, shapes: Mapping[str, Shape]) -> None:
+        """Write each as a histogram at its step."""
+        from tensorboard.compat.proto import summary_pb2
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+
+        summary: Any = summary_pb2
+        values = []
+        for name, (counts, low, high) in shapes.items():
+            edges = np.linspace(low, high, len(counts) + 1)
+            middle = (edges[1:] + edges[:-1]) / 2
+            shape = summary.HistogramProto(
+                min=float(low),
+                max=float(high),
+                num=float(counts.sum()),
+                sum=float(counts @ middle),
+                sum_squares=float(counts @ middle**2),
+                bucket_limit=edges[1:].tolist(),
+                bucket=counts.tolist(),
+            )
+            values.append(summary.Summary.Value(tag=name, histo=shape))
+        self._writer.add_event(Event(step=step, summary=summary.Summary(value=values)))
+
     def close(self) -> None:
         """Flush the event file."""
         self._writer.close()
@@ -106,6 +155,16 @@ class WeightsAndBiases:
     def write(self, row: dict[str, Any]) -> None:
         """Log a row at its step."""
         self._run.log(finite(row), step=int(row["step"]))
+
+    def write_histograms(self, step: int, shapes: Mapping[str, Shape]) -> None:
+        """Log each as a histogram at its step."""
+        import wandb
+
+        drawn = {
+            name: wandb.Histogram(np_histogram=(counts, np.linspace(low, high, len(counts) + 1)))
+            for name, (counts, low, high) in shapes.items()
+        }
+        self._run.log(drawn, step=step)
 
     def close(self) -> None:
         """Finish the run."""

@@ -6,6 +6,7 @@ The loop knows factories only.
 
 import dataclasses
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -24,12 +25,16 @@ from steelyard.training.chunk_queue import Planner, advance, head, replan, start
 from steelyard.training.cupid import Felt, Scorer, is_due
 from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
 from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.histograms import Histogram, histograms
+from steelyard.training.on_policy_checks import concentrated, not_finite
 from steelyard.training.on_policy_update import UpdateConfig, pass_over, weigh
 from steelyard.training.programs import ACT, CREATE, LEARN, fold
 from steelyard.training.rollout_items import Prepared, Rollout, prepare
 
 TIMED = ("simulation", "base", "policy", "emphasis", "update")
 """What the time of an iteration is booked under."""
+HISTOGRAM_INTERVAL = 5
+"""Iterations between two sets of histograms."""
 OnSuccess = Literal["terminate", "mask", "continue"]
 
 
@@ -103,10 +108,17 @@ class State(NamedTuple):
 
 
 class Programs:
-    """The compiled programs of the loop; ``traces`` counts how often each was traced."""
+    """The compiled programs of the loop.
+
+    Attributes:
+        traces: How often each was traced.
+        bad: What was not finite in each run's last items; empty where all was.
+    """
 
     def __init__(self, problem: OnPolicyProblem):
         self.traces: dict[str, int] = {}
+        self.bad: list[str] = []
+        self._warned: set[int] = set()
         self._problem = problem
         self.act = jax.jit(jax.vmap(self._act, in_axes=(0, 0, 0, 0, None)))
         self._prepare = jax.jit(jax.vmap(prepare))
@@ -114,6 +126,9 @@ class Programs:
             due: jax.jit(jax.vmap(functools.partial(self._weighed, due))) for due in (False, True)
         }
         self._pass = jax.jit(jax.vmap(self._passed))
+        self._histograms = jax.jit(
+            jax.vmap(lambda agent, items, felt: histograms(items, felt, agent.config.action_scale))
+        )
 
     def _act(self, agent: PPO, observation: Array, base: Array, key: Array, step: Array) -> Any:
         self._count("act")
@@ -135,7 +150,7 @@ class Programs:
 
     def learn(
         self, state: State, rollout: Rollout, keys: Array, due: bool, seconds: dict[str, float]
-    ) -> tuple[State, dict[str, np.ndarray]]:
+    ) -> tuple[State, dict[str, np.ndarray], dict[str, Histogram]]:
         """Update every run from its rollout, and book the time."""
         clock, agent = Clock(seconds), state.agent
         prepared = jax.block_until_ready(self._prepare(agent, rollout))
@@ -144,12 +159,23 @@ class Programs:
             self._weigh[due](agent, prepared, state.scorer, keys)
         )
         took = clock.to("emphasis")
+        shapes = self._histograms(agent, prepared, felt)
+        self.bad = not_finite(prepared, felt)
+        if "cupid/ess_share" in metrics:
+            self._warn(concentrated(prepared, felt, np.asarray(metrics["cupid/ess_share"])))
         agent, more = self._pass(agent, prepared, felt, keys)
         values = {name: np.asarray(x) for name, x in (metrics | more).items()}
         clock.to("update")
         if self._problem.cupid.use_cupid:
             values["cupid/compute_time_s"] = np.full(len(keys), took)
-        return state._replace(agent=agent, scorer=scorer), values
+        return state._replace(agent=agent, scorer=scorer), values, shapes
+
+    def _warn(self, found: list[str]) -> None:
+        """Say each run's concern once."""
+        for run, text in enumerate(found):
+            if text and run not in self._warned:
+                self._warned.add(run)
+                print(f"warning: run {run} of the group: {text}", file=sys.stderr)
 
     def _count(self, name: str) -> None:
         self.traces[name] = self.traces.get(name, 0) + 1
@@ -275,10 +301,15 @@ def train_on_policy(
         rollout = world.rollout(programs, state.agent, keys, config.num_env_steps, first)
         iteration += 1
         due = is_due(problem.cupid, iteration, has_scorer=iteration > 1)
-        state, values = programs.learn(state, rollout, keys, due, world.seconds)
+        state, values, shapes = programs.learn(state, rollout, keys, due, world.seconds)
+        group.freeze(
+            [text and f"iteration {iteration}: {text}" for text in programs.bad], iteration * rows
+        )
         group.freeze_non_finite(iteration * rows, values)
         values |= world.episodes.take() | speed(world.seconds, rows, seeds)
         group.log(iteration * rows, values)
+        if iteration == config.iterations or iteration % HISTOGRAM_INTERVAL == 1:
+            group.log_histograms(iteration * rows, shapes)
         tell(iteration, values)
         rate = float(np.mean(values["charts/success_rate"]))
         tick(iteration * rows, f"success {rate:.0%}")

@@ -5,6 +5,7 @@ learner → success on fixed start states.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -37,6 +38,7 @@ from steelyard.training.on_policy import (
     State,
     train_on_policy,
 )
+from steelyard.training.on_policy_checks import remarks
 from steelyard.training.on_policy_update import UpdateConfig
 from steelyard.types import EnvSpec
 
@@ -64,10 +66,13 @@ class ResidualRun:
 
     def __post_init__(self) -> None:
         rows = self.loop.num_envs * self.loop.num_env_steps
-        if rows % self.update.num_minibatches:
+        parts = self.update.num_minibatches
+        if rows % parts:
+            legal = [p for p in range(1, rows + 1) if rows % p == 0]
+            near = sorted(sorted(legal, key=lambda p: abs(p - parts))[:2])
             raise ValueError(
                 f"num_envs × num_env_steps = {rows} items must be divisible by num_minibatches, "
-                f"got {self.update.num_minibatches}"
+                f"got {parts}; nearest: {', '.join(map(str, near))}"
             )
 
 
@@ -149,6 +154,8 @@ def train_residual(
     tell: Callable[[int, dict[str, np.ndarray]], None] = lambda iteration, metrics: None,
 ) -> State:
     """Train a group of residual PPO runs on frozen bases; returns the stacked state."""
+    for remark in remarks(run.agent, run.cupid):
+        print(f"note: {remark}", file=sys.stderr)
     problem = OnPolicyProblem(
         create_agent(run, policy),
         run.update,

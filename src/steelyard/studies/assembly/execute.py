@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from steelyard.agents.chunked_bc import ChunkedBC
@@ -18,6 +19,7 @@ from steelyard.envs.seeding import check_disjoint, training_seeds
 from steelyard.studies.assembly.config import AssemblyConfig
 from steelyard.studies.assembly.films import film_pairs, telling_starts
 from steelyard.studies.assembly.plan import Cloned, Residual
+from steelyard.studies.assembly.plots import run_plots
 from steelyard.studies.assembly.policies import (
     BASE_FILE,
     BEST,
@@ -180,6 +182,8 @@ def learn(
             save_policy(group.folders[i], take_run(state.best, i), BEST)
         frames = run.loop.iterations * run.loop.num_envs * run.loop.num_env_steps
         _finish(group.folders[i], outcome, i, {"frames": frames}, group)
+    if group.alive:  # one of a group is enough to look at
+        run_plots(group.folders[group.alive[0]])
 
 
 def _judge(
@@ -192,8 +196,8 @@ def _judge(
     """Play on the fixed start states; without learners the bases alone."""
     runs = len(group.seeds)
     if agents is None:
-        keys = jax.vmap(jax.random.key)(np.arange(runs))
-        agents = jax.vmap(create_agent(run, policies))(keys, np.arange(runs))
+        keys = jax.vmap(jax.random.key)(jnp.arange(runs))
+        agents = jax.vmap(create_agent(run, policies))(keys, jnp.arange(runs))
     return _evaluator(run, policies, group, episodes).outcome(agents)
 
 
