@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from steelyard.emphasis import RATIO_EDGES, Proportional, Tail, length_base, uniform_base
 from steelyard.emphasis import diagnose as diagnose_eagerly
@@ -78,3 +79,12 @@ def test_jit_equals_eager():
     p = Proportional()(SCORES)
     for name, value in diagnose_eagerly(p, SCORES).items():
         near(diagnose(p, SCORES)[name], value, 1e-6)
+
+
+@pytest.mark.parametrize(("count", "tenth"), [(1, 1), (9, 1), (10, 1), (11, 2)])
+def test_a_tenth_is_rounded_up(count, tenth):
+    scores = jnp.arange(float(count))
+    p = jnp.full(count, 1.0 / count)
+    found = diagnose(p, scores)
+    assert float(found["score_top10_mean"]) == np.arange(count)[-tenth:].mean()
+    assert float(found["score_bottom10_mean"]) == np.arange(count)[:tenth].mean()

@@ -11,8 +11,10 @@ from steelyard.emphasis.importance import (
     Components,
     ImportanceScales,
     ImportanceWeights,
+    adapted,
     importance,
     value_error,
+    weights_gradient,
 )
 from steelyard.emphasis.influence import (
     conjugate_gradient,
@@ -31,7 +33,8 @@ PLAIN = ImportanceScales.ones()
 
 
 def scored(error):
-    return importance(Components(jnp.abs(ADVANTAGE), error, SUCCESS), ImportanceWeights(), PLAIN)
+    parts = Components(jnp.abs(ADVANTAGE), error, SUCCESS)
+    return importance(parts, ImportanceWeights().as_array(), PLAIN)
 
 
 # -- importance ------------------------------------------------------------------------------
@@ -81,6 +84,25 @@ def test_scales_are_root_mean_squares_over_what_counts_and_never_divide_by_zero(
 
 
 # -- gradient norms --------------------------------------------------------------------------
+
+
+def test_weights_adapt_to_where_influence_lies_and_keep_sum_and_floor():
+    parts = Components(
+        jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 0.0, 0.0]),
+        jnp.array([0.0, 0.0, 1.0, 9.0]),
+    )  # fmt: skip
+    valid = jnp.array([True, True, True, False])
+    weights, psi = jnp.array([0.4, 0.3, 0.3]), jnp.array([1.0, -1.0, 0.0, 5.0])
+    gradient = weights_gradient(parts, weights, PLAIN, psi, valid)
+    # By hand: w_i = 3 I_i / (α + β + γ) and target = 3 (α - β) / (α + β + γ).
+    np.testing.assert_allclose(gradient, [3 - 0.3, -3 - 0.3, -0.3], rtol=1e-5)
+    moved = adapted(weights, gradient)
+    assert moved[0] > 0.4
+    assert moved[1] < 0.3
+    assert float(moved.sum()) == pytest.approx(1.0)
+    for _ in range(200):
+        moved = adapted(moved, gradient)
+    np.testing.assert_allclose(moved, [0.9, 0.05, 0.05], atol=1e-3)
 
 
 def test_the_last_layers_gradient_norm_by_hand_and_by_differentiation():

@@ -13,6 +13,9 @@ from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.emphasis import Systematic, uniform_base
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec, reading_policy
+from steelyard.envs.registry import make_env
+from steelyard.envs.scripted.peg import peg_expert
+from steelyard.envs.scripted.tiers import TIERS
 from steelyard.envs.seeding import training_seeds
 from steelyard.training.cupid import (
     Scorer,
@@ -339,6 +342,22 @@ def test_a_target_with_one_outcome_gives_no_direction_and_the_iteration_is_unifo
     assert np.isfinite(np.asarray(felt.weights)).all()
 
 
+def test_weights_that_adapt_start_where_they_are_told_and_move_at_each_computation(prepared):
+    agent, _, items = prepared
+    cupid = CupidConfig(True, cupid_component_scale="adaptive")
+    items = two_sided(items)
+    start = Scorer.none(agent, cupid)
+    np.testing.assert_allclose(start.weights, [0.4, 0.3, 0.3])
+    _, first, metrics = FEEL(cupid, agent, items, start, jax.random.key(0), True)
+    assert not np.allclose(first.weights, start.weights)
+    assert float(first.weights.sum()) == pytest.approx(1.0)
+    assert float(metrics["cupid/weight_success"]) == float(first.weights[2])
+    _, kept, _ = FEEL(cupid, agent, items, first, jax.random.key(0), False)
+    np.testing.assert_array_equal(kept.weights, first.weights)
+    _, second, _ = FEEL(cupid, agent, items, kept, jax.random.key(0), True)
+    assert not np.allclose(second.weights, first.weights)
+
+
 def test_gradient_norms_give_each_network_a_draw_of_its_own(prepared):
     agent, _, items = prepared
     cupid = CupidConfig(True, "gradnorm")
@@ -399,6 +418,23 @@ def test_each_program_is_traced_once(tmp_path, monkeypatch):
     assert seen[0].traces == {"act": 1, "weigh": 1, "weigh_due": 1, "pass": 1}
 
 
+def test_evaluations_are_no_iterations(trained, tmp_path):
+    """They neither replace an iteration nor move a random number; every computation is made."""
+    asked = []
+
+    def evaluate(agent):
+        asked.append(agent)
+        return {"eval/success_rate": np.zeros(2)}
+
+    loop = dataclasses.replace(LOOP, eval_interval=1)
+    folders = [RunFolder(tmp_path / str(s)).open({"seed": s}) for s in (0, 1)]
+    group = RunGroup((0, 1), folders, "ppo")
+    state = train_on_policy(problem(), loop, group, environments((0, 1)), evaluate, tick=silent)
+    group.close()
+    assert len(asked) == LOOP.iterations
+    assert same(state.agent, trained[1].agent)
+
+
 @pytest.mark.slow
 def test_the_best_learner_by_evaluation_is_kept(tmp_path):
     scores = iter([[0.2, 0.9], [0.5, 0.1], [0.4, 0.3]])
@@ -456,3 +492,37 @@ def test_the_window_holds_the_last_episodes():
     for i in range(WINDOW + 50):
         tracker.add(np.array([[i >= 100]]), ended)
     assert tracker.take()["charts/success_rate"].tolist() == [150 / WINDOW]
+
+
+def expert_base(envs):
+    """The scripted expert of peg insertion as a base that plans one action."""
+    phase = np.zeros(envs, np.int64)
+
+    def plan(observation, rows, plans):
+        began = ~observation[:, 13:17].any(axis=1)
+        own = np.where(began, 0, phase[rows])
+        action, phase[rows] = peg_expert(observation, own, TIERS["PegInsertSide-v3"]["good"])
+        return np.clip(action, -1.0, 1.0).astype(np.float32)[:, None]
+
+    return Base(plan, 1)
+
+
+@pytest.mark.parametrize("on_success", ["mask", "continue"])
+def test_what_follows_success_is_masked_where_the_episode_runs_on(on_success, compiler):
+    """MetaWorld does not end an episode that succeeds; the reference trained on what followed."""
+    envs, steps = 4, 130
+    env = make_env("assembly/PegInsertSide-v3", training_seeds(7, envs), on_success="continue")
+    agent = PPO.create(
+        jax.random.key(0), env.spec, dataclasses.replace(AGENT, action_scale=0.0), None, 1
+    )
+    agents = jax.tree.map(lambda x: jnp.asarray(x)[None], agent)
+    world = Simulation(env, expert_base(envs), 1, on_success, EpisodeWindow.empty(1))
+    keys = jnp.stack([jax.random.key(0)])
+    rollout = world.rollout(Programs(problem()), agents, keys, steps, 0)
+    env.close()
+    success, valid = np.asarray(rollout.success[0]), np.asarray(rollout.valid[0])
+    assert success.sum(0).tolist() == [1] * envs  # paid once, in the step that first succeeds
+    after = np.cumsum(success, 0) - success > 0
+    assert after.sum() > 0.1 * after.size
+    assert not np.asarray(rollout.terminated).any()
+    np.testing.assert_array_equal(valid, ~after if on_success == "mask" else np.ones_like(after))

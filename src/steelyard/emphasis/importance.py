@@ -9,11 +9,14 @@ import dataclasses
 from typing import Literal, NamedTuple, get_args
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 ValueError_ = Literal["monte_carlo", "td", "identity"]
-Scale = Literal["none", "rms"]
+Scale = Literal["none", "rms", "adaptive"]
+STEP, FLOOR = 0.1, 0.05
+"""Of weights that adapt: their largest change in logarithms, their least share."""
 PerItem = Float[Array, " item"]
 
 
@@ -71,6 +74,10 @@ class ImportanceWeights:
                 "`uniform`"
             )
 
+    def as_array(self) -> Float[Array, "3"]:
+        """``[α, β, γ]``."""
+        return jnp.asarray((self.advantage, self.value_error, self.success), jnp.float32)
+
 
 def value_error(
     kind: ValueError_,
@@ -101,7 +108,7 @@ def value_error(
     raise ValueError(f"cupid_value_error is one of {get_args(ValueError_)}, got {kind!r}")
 
 
-def importance(parts: Components, weights: ImportanceWeights, scales: ImportanceScales) -> PerItem:
+def importance(parts: Components, weights: Float[Array, "3"], scales: ImportanceScales) -> PerItem:
     """Score every item by the weighted sum of its scaled components.
 
     Args:
@@ -112,8 +119,58 @@ def importance(parts: Components, weights: ImportanceWeights, scales: Importance
     Returns:
         Non-negative scores.
     """
+    return sum(w * part for w, part in zip(weights, _scaled(parts, scales), strict=True))
+
+
+def weights_gradient(
+    parts: Components,
+    weights: Float[Array, "3"],
+    scales: ImportanceScales,
+    influence: PerItem,
+    valid: Bool[Array, " item"],
+) -> Float[Array, "3"]:
+    """How the target of influence changes with each weight: ``Σ_i ψ_i ∂w_i/∂α_k``.
+
+    Args:
+        parts: The components.
+        weights: ``α, β, γ``.
+        scales: Divisors of the components.
+        influence: ``ψ``, of the same items, by directions that they had no part in.
+        valid: Which items count.
+
+    Returns:
+        Its gradient, with ``w_i = n I_i / Σ I`` of the valid items.
+    """
+
+    def target(weights: Float[Array, "3"]) -> Float[Array, ""]:
+        scores = jnp.where(valid, importance(parts, weights, scales), 0.0)
+        return jnp.sum(influence * scores) / jnp.maximum(jnp.sum(scores), 1e-30) * jnp.sum(valid)
+
+    return jax.grad(target)(weights)
+
+
+def adapted(weights: Float[Array, "3"], gradient: Float[Array, "3"]) -> Float[Array, "3"]:
+    """Move weights along a gradient by one exponentiated step; their sum and a floor are kept.
+
+    Args:
+        weights: Non-negative.
+        gradient: Of the target; only its direction counts.
+
+    Returns:
+        Weights of the same sum, each at least ``FLOOR`` of it.
+    """
+    direction = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), 1e-30)
+    total = jnp.sum(weights)
+    moved = weights * jnp.exp(STEP * direction)
+    share = jnp.maximum(moved / jnp.sum(moved), FLOOR)
+    # What the floor gives to some the others pay in proportion to what they have above it.
+    above = share - FLOOR
+    return total * (FLOOR + above / jnp.maximum(jnp.sum(above), 1e-30) * (1.0 - 3 * FLOOR))
+
+
+def _scaled(parts: Components, scales: ImportanceScales) -> tuple[PerItem, PerItem, PerItem]:
     return (
-        weights.advantage * parts.advantage / scales.advantage
-        + weights.value_error * parts.value_error / scales.value_error
-        + weights.success * parts.success / scales.success
+        parts.advantage / scales.advantage,
+        parts.value_error / scales.value_error,
+        parts.success / scales.success,
     )

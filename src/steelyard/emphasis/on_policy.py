@@ -43,7 +43,8 @@ class CupidConfig:
     """`monte_carlo`: return minus value; `td`: temporal difference; `identity`: the advantage once
     more, which is what the reference's formula amounts to."""
     cupid_component_scale: Scale = "none"
-    """`rms` divides each component by its root mean square."""
+    """`rms` divides each component by its root mean square; `adaptive` does too, and moves the
+    three weights, at each computation, to where influence says that the target rises."""
     cupid_weighting: str = "proportional"
     """How scores become a distribution; any weighting of the library."""
     cupid_power: float = 1.0

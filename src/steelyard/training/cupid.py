@@ -19,8 +19,10 @@ from steelyard.emphasis.gradient_norm import last_layer_norm, predicted_gain
 from steelyard.emphasis.importance import (
     Components,
     ImportanceScales,
+    adapted,
     importance,
     value_error,
+    weights_gradient,
 )
 from steelyard.emphasis.influence import (
     conjugate_gradient,
@@ -56,6 +58,7 @@ class Scorer(eqx.Module):
             (twice the same, from all, without cross-fitting).
         active: Whether the target had both outcomes, so that there is a direction.
         residual: Relative residual of the conjugate gradients, 0 without any.
+        weights: Of the heuristic's components.
     """
 
     age: Int[Array, ""]
@@ -63,9 +66,10 @@ class Scorer(eqx.Module):
     directions: tuple[Actor, Actor]
     active: Bool[Array, ""]
     residual: Float[Array, ""]
+    weights: Float[Array, "3"]
 
     @classmethod
-    def none(cls, agent: PPO) -> "Scorer":
+    def none(cls, agent: PPO, config: CupidConfig = CupidConfig()) -> "Scorer":
         """Before the first is computed."""
         zero = jax.tree.map(jnp.zeros_like, agent.actor)
         return cls(
@@ -74,6 +78,7 @@ class Scorer(eqx.Module):
             (zero, zero),
             jnp.ones((), bool),
             jnp.zeros(()),
+            config.weights.as_array(),
         )
 
 
@@ -125,7 +130,7 @@ def feel(
     if not config.use_cupid or (not due and config.cupid_reuse == "uniform"):
         scorer = eqx.tree_at(lambda s: s.age, scorer, scorer.age + 1)
         return uniform(prepared.valid), scorer, {}
-    scorer = compute_scorer(config, agent, prepared) if due else _aged(scorer)
+    scorer = compute_scorer(config, agent, prepared, scorer) if due else _aged(scorer)
     if config.cupid_mode == "gradnorm":
         felt, scores, metrics = _by_gradient_norm(config, agent, prepared)
     else:
@@ -149,6 +154,9 @@ def feel(
             float(config.cupid_mode == "heuristic" and config.cupid_value_error == "identity")
         ),
         "cupid/cg_residual": scorer.residual,
+        "cupid/weight_advantage": scorer.weights[0],
+        "cupid/weight_value_error": scorer.weights[1],
+        "cupid/weight_success": scorer.weights[2],
     }
     return felt, scorer, metrics
 
@@ -157,18 +165,42 @@ def _aged(scorer: Scorer) -> Scorer:
     return eqx.tree_at(lambda s: s.age, scorer, scorer.age + 1)
 
 
-def compute_scorer(config: CupidConfig, agent: PPO, prepared: Prepared) -> Scorer:
-    """Make a scorer from an iteration's items."""
-    fresh = Scorer.none(agent)
-    if config.cupid_mode == "heuristic" and config.cupid_component_scale == "rms":
+def compute_scorer(
+    config: CupidConfig, agent: PPO, prepared: Prepared, before: Scorer | None = None
+) -> Scorer:
+    """Make a scorer from an iteration's items.
+
+    Args:
+        config: Mode and settings.
+        agent: The learner that drew the items.
+        prepared: The items.
+        before: The kept one, whose weights go on where they adapt; none takes the config's.
+    """
+    fresh = Scorer.none(agent, config)
+    heuristic = config.cupid_mode == "heuristic"
+    adapts = heuristic and config.cupid_component_scale == "adaptive"
+    if heuristic and config.cupid_component_scale != "none":
         scales = ImportanceScales.of(_components(config, prepared), prepared.valid)
         fresh = eqx.tree_at(lambda s: s.scales, fresh, scales)
-    if config.cupid_mode == "influence":
+    if config.cupid_mode == "influence" or adapts:
         directions, active, residual = _directions(config, agent, prepared)
-        fresh = eqx.tree_at(
-            lambda s: (s.directions, s.active, s.residual), fresh, (directions, active, residual)
-        )
+        fresh = eqx.tree_at(lambda s: (s.directions, s.residual), fresh, (directions, residual))
+        if config.cupid_mode == "influence":
+            fresh = eqx.tree_at(lambda s: s.active, fresh, active)
+        elif before is not None:
+            moved = _adapted(config, agent, prepared, fresh, before.weights)
+            weights = jnp.where(active, moved, before.weights)
+            fresh = eqx.tree_at(lambda s: s.weights, fresh, weights)
     return fresh
+
+
+def _adapted(
+    config: CupidConfig, agent: PPO, prepared: Prepared, scorer: Scorer, weights: Array
+) -> Array:
+    psi = jnp.where(prepared.valid, _influence(config, agent, prepared, scorer, True), 0.0)
+    parts = _components(config, prepared)
+    gradient = weights_gradient(parts, weights, scorer.scales, psi, prepared.valid)
+    return adapted(weights, gradient)
 
 
 def _components(config: CupidConfig, prepared: Prepared) -> Components:
@@ -204,7 +236,7 @@ def score_items(
         due: Whether the scorer was made from these very items.
     """
     if config.cupid_mode == "heuristic":
-        return importance(_components(config, prepared), config.weights, scorer.scales)
+        return importance(_components(config, prepared), scorer.weights, scorer.scales)
     if config.cupid_mode == "random":
         # As many are negative as advantages are: `drop` then leaves out as many as by influence.
         noise = jax.random.uniform(key, prepared.valid.shape)
@@ -383,7 +415,7 @@ def _described(
         "cupid/importance_std": spread,
         "cupid/top10_mean": top,
         "cupid/bottom10_mean": bottom,
-        "cupid/top10_over_bottom10": top / jnp.maximum(bottom, 1e-30),
+        "cupid/top10_over_bottom10": jnp.minimum(top / jnp.maximum(bottom, 1e-30), 1e6),
         "cupid/ess_share": found["ess_share"],
         "cupid/perplexity_share": found["perplexity_share"],
         "cupid/max_weight": found["max_weight"],

@@ -287,7 +287,7 @@ def train_on_policy(
     programs = Programs(problem)
     create = jax.vmap(lambda key, run: problem.create(fold(key, CREATE, 0), run))
     agent = eqx.filter_jit(create)(keys, jnp.arange(seeds))
-    scorer = jax.vmap(Scorer.none)(agent)
+    scorer = jax.vmap(lambda agent: Scorer.none(agent, problem.cupid))(agent)
     state = State(agent, scorer, agent, jnp.full(seeds, -jnp.inf), EpisodeWindow.empty(seeds))
     restored, done, generation = group.restore(jax.tree.map(lambda x: x[0], state))
     state = state if restored is None else restored

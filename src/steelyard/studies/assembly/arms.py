@@ -69,6 +69,11 @@ ARMS = {
         "the same with a floor of 0.2, each loss weighted by what its draw owes",
         CupidConfig(use_cupid=True),
     ),
+    "adaptive": AssemblyArm(
+        "Heuristic, adaptive",
+        "the same, components scaled alike, their weights moved to where influence says",
+        CupidConfig(use_cupid=True, cupid_component_scale="adaptive", cupid_target="advantage"),
+    ),
     "gradnorm": AssemblyArm(
         "Gradient norm",
         "a quarter of the items, drawn by their gradient norms, corrected",

@@ -68,7 +68,6 @@ EMPHASIS = (
     Metric("cupid/max_weight", "", "Largest weight", decimals=1),
     Metric("cupid/score_abs_advantage_corr", "", "Corr. with |A|"),
     Metric("cupid/negative_share", "", "Negative scores"),
-    Metric("cupid/top10_over_bottom10", "", "Top over bottom tenth", decimals=1),
 )
 SPEED = (
     Metric("training/SPS", "", "Steps/s of a run", decimals=0),
