@@ -19,7 +19,7 @@ from steelyard.reports.model import Summary
 from steelyard.reports.records import Record, label
 from steelyard.reports.tables import (
     arm_table,
-    comparison_table,
+    comparison_tables,
     duration,
     panel_tables,
     provenance,
@@ -131,7 +131,10 @@ def _comparisons(summary: Summary) -> str:
     if not summary.primary_comparisons:
         return ""
     sentences = [f"{claim(c)} {evidence(c)}" for c in summary.primary_comparisons]
-    differences = table(f"Differences in {summary.spec.primary.title}.", *comparison_table(summary))
+    differences = "".join(
+        table(f"Differences in {metric.title}.", *rows)
+        for metric, rows in comparison_tables(summary)
+    )
     return bullets(sentences, "caveats") + "\n" + differences
 
 

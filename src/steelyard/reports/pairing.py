@@ -12,7 +12,7 @@ def match_arms(
     """Expand the comparisons over axis values; also name the halves that have no counterpart.
 
     An arm to which no axis applies (the expert) is compared with all axis values of the other. A
-    control need not exist at every axis value.
+    control need not exist at every axis value, nor one that is expected there with no seed.
     """
     pairs, unmatched = [], []
     controls = {arm.name for arm in spec.arms if arm.role == "control"}
@@ -30,8 +30,9 @@ def match_arms(
                 if (x, y) not in pairs:
                     pairs.append((x, y))
             elif not {comparison.arm, comparison.baseline} & controls:
-                absent = comparison.arm if x is None else comparison.baseline
-                unmatched.append(f"{absent}{suffix}: no run, so no comparison there")
+                absent = (comparison.arm if x is None else comparison.baseline) + suffix
+                if spec.expected.get(absent) != ():
+                    unmatched.append(f"{absent}: no run, so no comparison there")
     # The comparisons at the primary axis values come first: the very first is the headline.
     pairs.sort(key=lambda pair: bool(pair[0].suffix or pair[1].suffix))
     return pairs, list(dict.fromkeys(unmatched))

@@ -11,7 +11,16 @@ from steelyard.reports.records import AxisValue, Number
 from steelyard.reports.schema import as_json, parse
 
 Role = Literal["method", "baseline", "control", "anchor"]
-_OPTIONAL = ("expected", "tails", "item", "item_heading", "frontier", "controls", "panels")
+_OPTIONAL = (
+    "expected",
+    "tails",
+    "item",
+    "item_heading",
+    "frontier",
+    "controls",
+    "panels",
+    "also_compared",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +126,8 @@ class StudyReport:
         axis_titles: Axis names for people, e.g. ``{"demonstrations": "Demonstration episodes"}``.
         lines: Levels drawn in figures of the primary metric.
         seeds: Expected seeds; if empty, every seed that any arm has.
-        expected: Expected seeds of single arms by ``records.label``, where they are others.
+        expected: Expected seeds of single arms by ``records.label``, where they are others; none
+            where the arm is not meant to be.
         description: Paragraphs that say what was compared and how.
         limits: What the numbers do not show; printed in full.
         tails: Pairs whose errors per test item are compared; the first makes the headline. Without
@@ -127,6 +137,7 @@ class StudyReport:
         frontier: Arms in the order of their sharpness, the baseline first: mean against tail.
         controls: Arms shown beside the frontier and the curves of exceedance.
         panels: Tables of their own, after those of all arms.
+        also_compared: Names of metrics whose comparisons are tabulated beside the primary one's.
     """
 
     study: str
@@ -149,6 +160,7 @@ class StudyReport:
     frontier: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     panels: tuple[Panel, ...] = ()
+    also_compared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a spec that refers to metrics or arms it does not define."""
@@ -160,6 +172,11 @@ class StudyReport:
             if getattr(self, field) not in metrics:
                 raise ValueError(
                     f"StudyReport.{field} must be one of {metrics}, got {getattr(self, field)!r}"
+                )
+        for name in self.also_compared:
+            if name not in metrics:
+                raise ValueError(
+                    f"StudyReport.also_compared must name metrics of {metrics}, got {name!r}"
                 )
         named = {
             "comparisons": [n for c in self.comparisons for n in (c.arm, c.baseline)],

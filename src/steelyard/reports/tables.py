@@ -10,7 +10,7 @@ from steelyard.reports.files import json_text
 from steelyard.reports.model import ArmSummary, ComparisonSummary, Summary
 from steelyard.reports.records import Number, Record, label
 from steelyard.reports.schema import as_json
-from steelyard.reports.spec import Panel, StudyReport
+from steelyard.reports.spec import Metric, Panel, StudyReport
 from steelyard.reports.tail_tables import (
     tail_arm_table,
     tail_notes,
@@ -97,8 +97,7 @@ def results_text(summary: Summary) -> str:
     blocks = [f"{title}\n{'=' * len(title)}", f"{claim}\n{proof}"]
     blocks += [*_tail_blocks(summary, _aligned), _aligned(head, rows)]
     blocks += [f"{panel.title}\n\n{_aligned(*rest)}" for panel, rest in panel_tables(summary)]
-    if summary.primary_comparisons:
-        blocks.append(_aligned(*comparison_table(summary)))
+    blocks += [_aligned(*table) for _, table in comparison_tables(summary)]
     blocks.append("\n".join(f"- {text}" for text in caveats(summary)))
     blocks.append("\n".join(f"{name}: {text}" for name, text in provenance(summary)))
     return "\n\n".join(blocks) + "\n"
@@ -110,8 +109,7 @@ def results_markdown(summary: Summary) -> str:
     blocks = [f"**{claim}** {proof}", *_tail_blocks(summary, _markdown)]
     blocks.append(_markdown(*arm_table(summary)))
     blocks += [f"{panel.title}:\n\n{_markdown(*rest)}" for panel, rest in panel_tables(summary)]
-    if summary.primary_comparisons:
-        blocks.append(_markdown(*comparison_table(summary)))
+    blocks += [_markdown(*table) for _, table in comparison_tables(summary)]
     blocks.append("\n".join(f"- {text}" for text in caveats(summary)))
     lines = [
         f"- {name}: {_code(text) if name == 'Command' else text}"
@@ -170,11 +168,19 @@ def panel_tables(summary: Summary) -> list[tuple[Panel, tuple[list[str], list[li
     return found
 
 
-def comparison_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the comparisons in the primary metric."""
-    head = ["Comparison", "Difference", "95 % interval", "Pairs", "Better in", "P(better)"]
-    head += ["Test", "Verdict"]
-    return head, [_comparison_row(c) for c in summary.primary_comparisons]
+def comparison_tables(summary: Summary) -> list[tuple[Metric, tuple[list[str], list[list[str]]]]]:
+    """Return header and rows of the comparisons, in the primary metric and in others to tell."""
+    spec = summary.spec
+    found = []
+    for metric in (spec.primary, *map(spec.metric, spec.also_compared)):
+        rows = [c for c in summary.comparisons if c.metric == metric]
+        if not rows:
+            continue
+        title = "Comparison" if metric == spec.primary else f"Comparison in {metric.title}"
+        head = [title, "Difference", "95 % interval", "Pairs", "Better in", "P(better)"]
+        head += ["Test", "Verdict"]
+        found.append((metric, (head, [_comparison_row(c) for c in rows])))
+    return found
 
 
 def _tail_blocks(summary: Summary, table: Table) -> list[str]:

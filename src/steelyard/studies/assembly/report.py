@@ -230,7 +230,8 @@ def _specification(config: AssemblyConfig) -> StudyReport:
         axis_titles={"task": "Task"},
         lines=(Line(1, "every episode"),),
         seeds=seeds,
-        expected=_expected(config, seeds),
+        expected=_expected(config, seeds, tuple(used)),
+        also_compared=("steps_to_90", "area"),
         description=DESCRIPTION,
         limits=_limits(len(comparisons)),
         panels=tuple(
@@ -255,12 +256,16 @@ def _limits(comparisons: int) -> tuple[str, ...]:
     )
 
 
-def _expected(config: AssemblyConfig, seeds: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Seeds of arms by label, where they are not the study's own."""
+def _expected(
+    config: AssemblyConfig, seeds: tuple[int, ...], used: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Seeds of arms by label, where they are not the study's own; none where an arm is not run."""
     found = {}
     primary = {"task": next(iter(config.parts()))}
     for task, part in config.parts().items():
-        for name in ("base", *part.arms):
-            if part.seeds != seeds:
-                found[name + axes_suffix({"task": task}, primary)] = part.seeds
+        suffix = axes_suffix({"task": task}, primary)
+        for name in ("base", *used):
+            own = part.seeds if name in ("base", *part.arms) else ()
+            if own != seeds:
+                found[name + suffix] = own
     return found
