@@ -151,6 +151,13 @@ def test_an_arm_may_be_expected_on_other_seeds():
     assert summarise(records, spec).missing == ("Frozen: no run for seed 7",)
 
 
+def test_an_arm_that_is_expected_nowhere_at_an_axis_value_is_not_missing_there():
+    records = [r for r in study() if (r.arm, r.axes.get("demonstrations")) != ("bc", 1)]
+    spec = dataclasses.replace(SPEC, expected={"bc[demonstrations=1]": ()})
+    assert not any("bc[demonstrations=1]" in text for text in summarise(records, spec).missing)
+    assert any("bc[demonstrations=1]" in text for text in summarise(records, SPEC).missing)
+
+
 def test_a_control_need_not_exist_at_every_axis_value():
     assert summarise(study(), SPEC).missing == ()
 

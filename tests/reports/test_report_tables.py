@@ -41,6 +41,16 @@ def test_text_names_comparison_command_versions_seeds_and_limits(summary):
         assert part in text
 
 
+def test_comparisons_in_other_metrics_have_tables_of_their_own_where_they_are_asked_for(summary):
+    assert len(t.comparison_tables(summary)) == 1
+    spec = dataclasses.replace(SPEC, also_compared=("return",))
+    text = t.results_text(summarise(study(), spec))
+    assert "Comparison in return" in text
+    assert text.count("IPMD − BC (demonstrations = 1)") == 2
+    with pytest.raises(ValueError, match="also_compared must name metrics of .*got 'speed'"):
+        dataclasses.replace(SPEC, also_compared=("speed",))
+
+
 def test_csv_is_tidy_and_keeps_axes_as_columns(summary):
     rows = list(csv.DictReader(io.StringIO(t.results_csv(summary))))
     assert len(rows) == 6 * 3

@@ -119,7 +119,8 @@ def importance(parts: Components, weights: Float[Array, "3"], scales: Importance
     Returns:
         Non-negative scores.
     """
-    return sum(w * part for w, part in zip(weights, _scaled(parts, scales), strict=True))
+    advantage, error, success = _scaled(parts, scales)
+    return weights[0] * advantage + weights[1] * error + weights[2] * success
 
 
 def weights_gradient(
