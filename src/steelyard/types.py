@@ -67,6 +67,44 @@ class ActionChunk(eqx.Module):
     mask: Bool[Array, "*batch chunk"]
 
 
+class ChunkTransition(eqx.Module):
+    """A batch of action chunks and what came of them; actions in ``[-1, 1]``.
+
+    Attributes:
+        observation: What was seen before the first action.
+        actions: The chunk; what stands in slots that were not played is no action of the data.
+        mask: Slots that were played before anything ended, so that they can be imitated.
+        reward: Discounted sum of the rewards of the steps that were played.
+        discount: What the value of ``next_observation`` counts: ``γ^n``, 0 where the task ended.
+        next_observation: What the last of the steps led to: the true final observation.
+        next_actions: The chunk of the data that starts there; none where no target needs it.
+        next_known: Where that chunk is whole, or the task ended before it.
+    """
+
+    observation: Float[Array, "*batch obs"]
+    actions: Float[Array, "*batch chunk act"]
+    mask: Bool[Array, "*batch chunk"]
+    reward: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    next_observation: Float[Array, "*batch obs"]
+    next_actions: Float[Array, "*batch chunk act"] | None = None
+    next_known: Bool[Array, "*batch"] | None = None
+
+
+class ChunkBatch(eqx.Module):
+    """Chunks of one gradient step; critic and actor may each have a draw of their own.
+
+    Attributes:
+        critic: Chunks for the critic.
+        actor: Chunks for the policy; none takes the critic's, and their weights.
+        actor_weights: How much each of them counts, mean one; none for all the same.
+    """
+
+    critic: ChunkTransition
+    actor: ChunkTransition | None = None
+    actor_weights: Float[Array, "*batch"] | None = None
+
+
 class ImitationBatch(eqx.Module):
     """One batch from each of the two sources that an imitator with interaction sees.
 

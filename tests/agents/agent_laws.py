@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import steelyard.agents
+from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.agents.bc import BC, BCConfig
 from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
 from steelyard.agents.ipmd import IPMD, IPMDConfig
@@ -28,6 +29,8 @@ from steelyard.data.chunks import ActionRange
 from steelyard.data.normalisation import Statistics
 from steelyard.types import (
     ActionChunk,
+    ChunkBatch,
+    ChunkTransition,
     EnvSpec,
     ImitationBatch,
     RewardFreeTransition,
@@ -156,12 +159,43 @@ def _ppo() -> Example:
     )
 
 
+def chunk_transitions(seed: int, rows: int, chunk: int) -> ChunkTransition:
+    """Random chunks with what came of them, of which some ended the task."""
+    rng, start = np.random.default_rng(seed), chunks(seed, rows, chunk)
+    return ChunkTransition(
+        observation=start.observation,
+        actions=start.actions,
+        mask=start.mask,
+        reward=jnp.asarray(rng.normal(size=rows), jnp.float32),
+        discount=jnp.asarray(np.where(start.mask.all(1), 0.9, 0.0), jnp.float32),
+        next_observation=jnp.asarray(rng.normal(size=(rows, OBS)), jnp.float32),
+    )
+
+
+def _acfql() -> Example:
+    def create(key, **changes):
+        settings = {"hidden": (8,), "horizon_length": 3, "num_qs": 2, "flow_steps": 2}
+        return ACFQL.create(key, SPEC, ACFQLConfig(**settings | changes), NORMALISER)
+
+    # Critic and actor draw apart, so that the weights of the one do not reach the other.
+    batch = ChunkBatch(chunk_transitions(0, 6, 3), chunk_transitions(1, 4, 3))
+    return Example(
+        create,
+        batch,
+        {"td_error": 6, "critic_loss": 6, "actor_loss": 4},
+        weights=6,
+        weighted=lambda batch: batch.critic,
+        only_weighted={"tail_actions": "zero"},
+    )
+
+
 EXAMPLES: dict[type, Callable[[], Example]] = {
     SAC: _sac,
     IPMD: _ipmd,
     BC: _bc,
     ChunkedBC: _chunked_bc,
     PPO: _ppo,
+    ACFQL: _acfql,
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from steelyard import agents
+from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.agents.bc import BC, BCConfig
 from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
 from steelyard.agents.dynamics import (
@@ -53,6 +54,8 @@ from steelyard.training.reference_car import KEYS
 from steelyard.training.rollout_items import Rollout
 from steelyard.types import (
     ActionChunk,
+    ChunkBatch,
+    ChunkTransition,
     EnvSpec,
     ImitationBatch,
     RewardFreeTransition,
@@ -280,6 +283,15 @@ def chunked_bc_metrics(key):
     return agent.update(batch, key)[1].metrics
 
 
+def acfql_metrics(key):
+    config = ACFQLConfig(hidden=(4,), horizon_length=2, num_qs=2, flow_steps=1)
+    agent = ACFQL.create(key, SPEC, config)
+    full, flat = jnp.ones((ROWS, 2), bool), jnp.zeros(ROWS)
+    seen = jnp.zeros((ROWS, 3))
+    part = ChunkTransition(seen, jnp.zeros((ROWS, 2, 1)), full, flat, flat, seen)
+    return agent.update(ChunkBatch(part), key)[1].metrics
+
+
 TIME, ENVS = 4, 2
 
 
@@ -316,6 +328,7 @@ LEARNERS = {
     "ipmd": (ipmd_metrics, (*ONLINE, "eval/score")),
     "bc": (bc_metrics, ("val/loss",)),
     "chunked_bc": (chunked_bc_metrics, ("val/loss",)),
+    "acfql": (acfql_metrics, ()),
     "ppo": (ppo_metrics, ("eval/success_rate", "eval/best_eval_success_rate")),
 }
 
@@ -332,7 +345,8 @@ OF_NO_LEARNER = {
 }
 """Pages about what any learner can use, and its module."""
 STUDY_OF = {"bc": "imitation", "ipmd": "imitation", "sac": "imitation", "car-dynamics": "car",
-            "cvar": "car", "residual-ppo": "assembly", "importance": "assembly"}  # fmt: skip
+            "cvar": "car", "residual-ppo": "assembly", "importance": "assembly",
+            "acfql": "offline2online"}  # fmt: skip
 
 
 def modules_of_learners(use: tuple[str, ...] = ("act",)) -> set[str]:
