@@ -2,7 +2,8 @@
 
 A block starts with ``<!-- results:STUDY/PRESET -->`` and ends with ``<!-- /results -->``; what lies
 between is made from that folder's ``raw.jsonl`` and is not written by hand. ``STUDY/PRESET#tails``
-has the comparisons of tails only, and ``benchmarks/car_sysid`` is made from the file of that name.
+has the comparisons of tails only, and ``benchmarks/NAME`` is made from what the benchmark of that
+name wrote.
 A block without such a file is left as it is.
 """
 
@@ -27,8 +28,8 @@ def filled(text: str, results: Path = ROOT / "results") -> str:
 
     def block(match: re.Match) -> str:
         folder, part = results / match["place"], match["part"] or ""
-        if match["place"] == "benchmarks/car_sysid":
-            table = sysid_table(results)
+        if match["place"] in BENCHMARKS and (results / BENCHMARKS[match["place"]][0]).exists():
+            table = BENCHMARKS[match["place"]][1](results)
         elif (folder / "raw.jsonl").exists():
             summary = summarise(
                 load_records(folder / "raw.jsonl"), load_spec(folder / "report_spec.json")
@@ -59,8 +60,47 @@ def sysid_table(results: Path) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+JUDGED = {
+    "variance_ratio": ("Variance", 2),
+    "bias": ("Bias, s.e.", 1),
+    "agreement": ("Agreement", 2),
+    "flips_auroc": ("Flips", 2),
+    "update_score": ("Updates", 2),
+}
+"""Columns of the judging of scores: heading and decimals."""
+
+
+def judging_table(results: Path) -> str:
+    """Means over seeds of what scores were worth before any curve, a table a task."""
+    place = results / "benchmarks" / "score_judging" / "raw.jsonl"
+    lines = [json.loads(line) for line in place.read_text().splitlines()]
+    blocks = []
+    for task in dict.fromkeys(line["task"] for line in lines):
+        own = [line for line in lines if line["task"] == task]
+        rows = [["Arm", *(heading for heading, _ in JUDGED.values())]]
+        rows.append(["---", *["---:"] * len(JUDGED)])
+        for arm in own[0]["arms"]:
+            cells = [arm]
+            for name, (_, decimals) in JUDGED.items():
+                found = [line["arms"][arm][name] for line in own if name in line["arms"][arm]]
+                mean = sum(found) / len(found) if found else None
+                cells.append("–" if mean is None else f"{mean:.{decimals}f}")
+            rows.append(cells)
+        rates = ", ".join(f"{line['success_rate']:.2f}" for line in own)
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        blocks.append(f"{task}; success of the judged rollouts {rates}:\n\n{table}")
+    return "\n\n".join(blocks)
+
+
 def _at(scores: dict) -> list[float]:
     return [scores[f"fde_m {s}"]["mean"] for s in (1, 2)]
+
+
+BENCHMARKS = {
+    "benchmarks/car_sysid": ("benchmarks/car_sysid.json", sysid_table),
+    "benchmarks/score_judging": ("benchmarks/score_judging/raw.jsonl", judging_table),
+}
+"""What is made from a benchmark's file, and how."""
 
 
 def main(check: bool) -> int:
