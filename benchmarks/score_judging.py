@@ -1,7 +1,7 @@
 """What scores and draws are worth on real rollouts, before any learning curve is drawn.
 
 A policy is trained half-way with uniform items, then plays rollouts of 4,096 items: one to judge,
-eight others for the gradient that the judged one should have had. For every arm: variance of the
+others for the gradient that the judged one should have had. For every arm: variance of the
 gradient at equal batches against uniform draws, its bias, agreement of its mean gradient with that
 of the other rollouts, planted sign flips found, and whether influence predicts real updates.
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from steelyard.envs.registry import env_spec, make_env
 from steelyard.envs.seeding import training_seeds
 from steelyard.studies.assembly import STUDY
 from steelyard.studies.assembly.arms import ARMS
@@ -35,7 +36,6 @@ from steelyard.training.progress import progress
 from steelyard.training.residual import (
     base_of,
     create_agent,
-    make_env,
     train_residual,
 )
 from steelyard.training.rollout_items import prepare
@@ -51,7 +51,7 @@ from steelyard.training.score_judging import (
 FOLDER = Path("results/benchmarks/score_judging")
 DRAWN = ("heuristic", "heuristic-mc", "heuristic-corrected", "gradnorm", "uniform-quarter")
 SIGNED = ("influence", "influence-trajectory", "iif", "iif-cross-fit", "dtv", "random-drop")
-BATCH, DRAWS, OTHERS, FLIPS, SUBSETS = 512, 400, 8, 0.1, 64
+BATCH, DRAWS, OTHERS, FLIPS, SUBSETS = 512, 200, 6, 0.1, 64
 
 
 def half_trained(part, seed, base, root):
@@ -73,7 +73,9 @@ def rollouts(part, seed, base, agent, count):
     below = base_of(run.env, base, jax.random.key(0))
     problem = OnPolicyProblem(create_agent(run, base), run.update, run.cupid, below)
     programs, stacked = Programs(problem), jax.tree.map(lambda x: jnp.asarray(x)[None], agent)
-    steps = 2 * run.loop.num_env_steps  # the first half lets the environments fall out of step
+    own = run.loop.num_env_steps
+    # Before, the environments fall out of step, and failures, which take longest, have time to end.
+    steps = 2 * env_spec(run.env).max_episode_steps + own
     for number in range(count):
         env = make_env(run.env, training_seeds(seed, run.loop.num_envs, 50 + number))
         window = EpisodeWindow.empty(1)
@@ -81,7 +83,7 @@ def rollouts(part, seed, base, agent, count):
         keys = jnp.stack([jax.random.key(1_000 + number)])
         played = world.rollout(programs, stacked, keys, steps, 0)
         env.close()
-        found.append(jax.tree.map(lambda x: x[0, steps // 2 :], played))
+        found.append(jax.tree.map(lambda x: x[0, steps - own :], played))
     return found
 
 
@@ -95,11 +97,12 @@ def judged(part, seed, base, root):
     reference = sum(felt_gradient(agent, p, uniform(p.valid)) for p in others)
     none, key = Scorer.none(agent), jax.random.key(seed)
     count = own.valid.shape[0]
-    baseline = gradient_spread(agent, own, plain, count, BATCH, DRAWS, key)
+    baseline = gradient_spread(agent, own, plain, count, BATCH, DRAWS, key, reference)
     arms = {
         "uniform": {
             "variance_ratio": 1.0,
             "bias": baseline.bias,
+            "batch_agreement": baseline.agreement,
             "agreement": agreement(felt_gradient(agent, own, plain), reference),
         }
     }
@@ -107,11 +110,12 @@ def judged(part, seed, base, root):
         cupid = ARMS[name].cupid
         felt, _, metrics = feel(cupid, agent, own, none, key, True)
         epoch = int(count * cupid.cupid_draw_fraction)
-        spread = gradient_spread(agent, own, felt, epoch, BATCH, DRAWS, key)
+        spread = gradient_spread(agent, own, felt, epoch, BATCH, DRAWS, key, reference)
         mean = felt_gradient(agent, own, felt)
         found = {
             "variance_ratio": spread.variance / baseline.variance,
             "bias": spread.bias,
+            "batch_agreement": spread.agreement,
             "agreement": agreement(mean, reference),
             "ess_share": float(metrics.get("cupid/ess_share", jnp.nan)),
             "predicted_gain": float(metrics.get("cupid/predicted_gain", jnp.nan)),
@@ -122,9 +126,8 @@ def judged(part, seed, base, root):
             found["update_score"] = update_score(cupid, agent, own, SUBSETS, key)
         arms[name] = {k: round(v, 5) for k, v in found.items() if v == v}
     return {
-        "success_rate": float(jnp.mean(jnp.where(own.outcome_known, own.success > 0.5, jnp.nan)))
-        if bool(own.outcome_known.all())
-        else float(jnp.sum(own.success * own.outcome_known) / jnp.sum(own.outcome_known)),
+        "success_rate": float(jnp.sum(own.success * own.outcome_known))
+        / max(float(jnp.sum(own.outcome_known)), 1.0),
         "items": int(own.valid.sum()),
         "arms": arms,
     }

@@ -64,6 +64,7 @@ JUDGED = {
     "variance_ratio": ("Variance", 2),
     "bias": ("Bias, s.e.", 1),
     "agreement": ("Agreement", 2),
+    "batch_agreement": ("Of batches", 2),
     "flips_auroc": ("Flips", 2),
     "update_score": ("Updates", 2),
 }

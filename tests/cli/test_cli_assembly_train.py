@@ -144,7 +144,26 @@ def test_an_iteration_without_a_computation_says_none(place):
 
 def test_the_references_key_value_form_is_answered_with_ours(capsys):
     message = refused(capsys, "train", "residual-ppo", "use_cupid=true", "cupid_compute_interval=5")
-    assert "--use-cupid True --cupid-compute-interval 5" in message
+    assert "--use-cupid --cupid-compute-interval 5" in message
+    assert "--no-use-cupid" in refused(capsys, "train", "residual-ppo", "use_cupid=false")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--eval-episodes", 0], "count lies in"),
+        (["--checkpoint-interval", 1, "--num-env-steps", 1, "--num-minibatches", 1], "generation"),
+        (["--num-envs", 0], "num_envs must be at least 1, got 0"),
+    ],
+)
+def test_what_would_stop_a_run_late_is_refused_at_once(words, message, capsys, place):
+    assert message in refused(capsys, "train", "residual-ppo", *words, "--runs", place / "refused")
+    assert not (place / "refused").exists()
+
+
+def test_what_a_key_value_form_is_answered_with_is_understood(place, capsys):
+    run("train", "residual-ppo", "--no-use-cupid", *TINY, "--runs", place / "spelled")
+    assert "use_cupid=False" in capsys.readouterr().out
 
 
 def test_a_file_of_settings_is_read_and_options_win(place, capsys):

@@ -126,6 +126,11 @@ def test_nothing_is_added_where_no_steps_were_played():
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_store_without_room_takes_no_new_trajectory():
+    with pytest.raises(ValueError, match="no room for new trajectories; make it with new_steps"):
+        inserted(store_of([4], [True]), 9, 2, True)
+
+
 def test_room_for_steps_needs_room_for_a_trajectory():
     with pytest.raises(ValueError, match="new_items must be at least 1 to keep 10 new steps"):
         store_of([4], [True], new_steps=10)

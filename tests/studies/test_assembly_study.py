@@ -69,6 +69,11 @@ def test_full_has_every_arm_on_two_tasks_with_five_seeds_or_more():
 def test_one_task_of_the_study_is_run_by_its_name():
     assert {p.run.env for p in STUDY.configure("quick", PEG).parts().values()} == {PEG}
     assert {p.run.env for p in STUDY.configure("quick", NUT).parts().values()} == {NUT}
+    with pytest.raises(ValueError, match="resip has the reference's sizes on assembly/PegPlane"):
+        STUDY.configure("resip", PEG)
+    assert {p.run.env for p in STUDY.configure("resip").parts().values()} == {PLANE}
+    small = STUDY.configure("smoke", NUT).parts()
+    assert all(part.run.loop.total_timesteps < 1_000 for part in small.values())
     with pytest.raises(ValueError, match="has no part on Pendulum-v1; it has assembly/"):
         STUDY.configure("quick", "Pendulum-v1")
 
@@ -191,6 +196,8 @@ def test_steps_to_a_success_by_hand():
     assert found["area"] == pytest.approx((1.0 + 0.5 + 0.85 + 0.92) / 4, abs=1e-4)
     assert found["success_at_equal_seconds"] == 0.85
     assert learning_metrics([], None) == {}
+    several = learning_metrics(rows([0.5], [WINDOW]), None)
+    assert "success_at_equal_seconds" not in several
 
 
 def test_films_show_first_where_the_residual_made_the_difference():

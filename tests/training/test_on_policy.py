@@ -358,6 +358,24 @@ def test_weights_that_adapt_start_where_they_are_told_and_move_at_each_computati
     assert not np.allclose(second.weights, first.weights)
 
 
+def test_the_random_control_drops_as_many_as_are_negative_and_knows_nothing_of_which(prepared):
+    agent, _, items = prepared
+    cupid = CupidConfig(
+        True, "random", cupid_weighting="drop", cupid_through="losses", cupid_fraction=1.0
+    )
+    negative = items.valid & (items.advantage < 0)
+    share = float(negative.sum() / items.valid.sum())
+    dropped = []
+    for seed in range(200):
+        felt, _, _ = FEEL(cupid, agent, items, Scorer.none(agent), jax.random.key(seed), True)
+        dropped.append(np.asarray(items.valid & (felt.weights == 0)))
+    each = np.mean(dropped, 0)
+    assert each[np.asarray(items.valid)].mean() == pytest.approx(share, abs=0.03)
+    inside = np.asarray(negative)[np.asarray(items.valid)]
+    rates = each[np.asarray(items.valid)]
+    assert rates[inside].mean() == pytest.approx(rates[~inside].mean(), abs=0.03)
+
+
 def test_gradient_norms_give_each_network_a_draw_of_its_own(prepared):
     agent, _, items = prepared
     cupid = CupidConfig(True, "gradnorm")
@@ -455,6 +473,14 @@ def test_the_best_learner_by_evaluation_is_kept(tmp_path):
         assert same(best, then)
 
 
+@pytest.mark.parametrize(
+    "name", ["num_envs", "num_env_steps", "eval_interval", "checkpoint_interval"]
+)
+def test_sizes_and_intervals_of_nothing_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        OnPolicyConfig(**{name: 0})
+
+
 def test_a_budget_below_one_iteration_is_refused():
     with pytest.raises(ValueError, match=r"num_envs × num_env_steps = 64 × 64 steps, got 100"):
         OnPolicyConfig(total_timesteps=100)
@@ -524,5 +550,6 @@ def test_what_follows_success_is_masked_where_the_episode_runs_on(on_success, co
     assert success.sum(0).tolist() == [1] * envs  # paid once, in the step that first succeeds
     after = np.cumsum(success, 0) - success > 0
     assert after.sum() > 0.1 * after.size
-    assert not np.asarray(rollout.terminated).any()
+    ended = success if on_success == "mask" else np.zeros_like(success)
+    np.testing.assert_array_equal(rollout.terminated[0], ended)
     np.testing.assert_array_equal(valid, ~after if on_success == "mask" else np.ones_like(after))

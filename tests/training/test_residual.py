@@ -35,13 +35,13 @@ RUN = ResidualRun(
 KEY = jax.random.key(0)
 
 
-def cloned(spec=None):
+def cloned(spec=None, key=KEY):
     """A cloned policy that has learned nothing yet; its chunks differ from each other."""
     spec = spec or peg_plane_spec()
     config = ChunkedBCConfig(hidden=(8,), chunk=3, executed=2)
     ends = jnp.stack([-jnp.ones(spec.action_size), jnp.ones(spec.action_size)])
     return ChunkedBC.create(
-        KEY, spec, config, Normaliser.identity(spec.observation_size), ActionRange.of(ends), 10
+        key, spec, config, Normaliser.identity(spec.observation_size), ActionRange.of(ends), 10
     )
 
 
@@ -89,6 +89,29 @@ def test_evaluation_during_training_is_on_starts_that_training_never_sees(compil
     assert min(evaluator.starts) >= 1_000_000
     state = train(tmp_path, evaluate=evaluator)
     assert 0.0 <= float(state.best_score[0]) <= 1.0
+
+
+def test_each_run_of_a_group_plays_its_own_base_and_scores_do_not_depend_on_the_group(
+    compiler, monkeypatch
+):
+    """The last part of the starts is smaller than the others; noise goes by the start."""
+    from steelyard.training import residual
+
+    monkeypatch.setattr(residual, "AT_ONCE", 6)
+    monkeypatch.setattr(residual, "AT_ONCE_ON_PLANE", 6)
+    first, second = cloned(), jax.tree.map(lambda x: x, cloned(key=jax.random.key(9)))
+    run = dataclasses.replace(RUN, env=PLANE)
+
+    def lengths(policies):
+        evaluator = SuccessEvaluator(PLANE, base_of(PLANE, policies, KEY), len(policies), 7)
+        keys = jnp.stack([KEY] * len(policies))
+        agents = jax.vmap(create_agent(run, policies))(keys, jnp.arange(len(policies)))
+        played = evaluator.outcome(agents)
+        return np.asarray(played.length), np.asarray(played.success)
+
+    together, alone = lengths([first, second]), [lengths([p]) for p in (first, second)]
+    for both, each in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(both, np.concatenate(each))
 
 
 def test_a_base_of_other_sizes_is_refused_with_both():

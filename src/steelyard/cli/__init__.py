@@ -7,7 +7,6 @@ import difflib
 import importlib
 import sys
 
-LEARNERS = ("sac", "ipmd", "bc", "dynamics", "base", "residual-ppo")
 COMMANDS = {
     "train": (
         "steelyard.cli.train",

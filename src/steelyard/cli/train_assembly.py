@@ -21,6 +21,7 @@ from steelyard.data.specs import compare_specs
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.envs.registry import env_spec
+from steelyard.envs.seeding import evaluation_seeds, training_seeds
 from steelyard.numerics.tail_statistics import wilson
 from steelyard.studies.assembly.config import configure
 from steelyard.studies.assembly.execute import clone, learn
@@ -115,6 +116,7 @@ def train_base(rest: list[str]) -> None:
         emphasis=options.emphasis,
     )
     shared = options.shared
+    _check(shared)
     settings = Cloned(run.env, run, None, len(data), shared.eval_episodes)
     folder = _open("train_base", "base", shared, settings, {"dataset": data.sha256})
     if folder.status()["state"] != "done":
@@ -144,10 +146,11 @@ def train_residual_ppo(rest: list[str]) -> None:
         agent = dataclasses.replace(agent, residual=False)
     run = ResidualRun(options.env, agent, options.update, options.loop, options.cupid)
     shared = options.shared
-    below = None if options.base is None else _hash(options.base)
+    _check(shared, run.loop)
+    below = None if base is None or options.base is None else _hash(options.base)
     settings = Residual(run, shared.eval_episodes)
     folder = _open("train_residual-ppo", "residual-ppo", shared, settings, {"base": below})
-    if options.base is not None:
+    if below is not None and options.base is not None:
         _keep_base(options.base, folder)
     if folder.status()["state"] not in ("done", "diverged"):
         print(opening(run))
@@ -173,6 +176,20 @@ def _open(
     use_device(shared.device)
     identity = {"study": study, "arm": arm, "seed": shared.seed, "config": settings, **more}
     return RunFolder(shared.runs / study / run_id(identity)).open(identity)
+
+
+def _check(shared: Shared, loop: OnPolicyConfig | None = None) -> None:
+    """Refuse numbers that would stop a run only after it has worked.
+
+    Raises:
+        ValueError: Names the rule and the value.
+    """
+    evaluation_seeds(shared.eval_episodes)
+    if loop is None:
+        return
+    interval = loop.checkpoint_interval
+    generations = 0 if interval is None else loop.iterations // interval
+    training_seeds(shared.seed, loop.num_envs, generations)
 
 
 def _tell(folder: RunFolder, what: str) -> None:
@@ -209,8 +226,9 @@ def _refuse_assignments(rest: list[str]) -> None:
     found = [re.fullmatch(r"(\w[\w.]*)=(.*)", argument) for argument in rest]
     spelled = []
     for match in filter(None, found):
-        value = {"true": "True", "false": "False"}.get(match[2], match[2])
-        spelled.append(f"--{match[1].replace('_', '-')} {value}")
+        name, value = match[1].replace("_", "-"), match[2]
+        switches = {"true": f"--{name}", "false": f"--no-{name}"}
+        spelled.append(switches.get(value.lower(), f"--{name} {value}"))
     if spelled:
         raise ValueError(
             f"options are written `--key value`; here: {PROG} … {' '.join(spelled)}. A file of "

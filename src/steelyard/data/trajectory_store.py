@@ -167,6 +167,11 @@ class TrajectoryStore(eqx.Module):
             The store, and which places now hold another trajectory than before, or none.
         """
         block, rows = self.longest + 1, self.reward.shape[0]
+        room = rows - self.offline_rows >= block
+        if not room or self.length.shape[0] <= self.offline_items:
+            raise ValueError(
+                "this store has no room for new trajectories; make it with new_steps and new_items"
+            )
         wraps = self.next_row + block > rows
         at = jnp.where(wraps, self.offline_rows, self.next_row)
         inside = jnp.arange(block) < length

@@ -238,9 +238,10 @@ def score_items(
     if config.cupid_mode == "heuristic":
         return importance(_components(config, prepared), scorer.weights, scorer.scales)
     if config.cupid_mode == "random":
-        # As many are negative as advantages are: `drop` then leaves out as many as by influence.
-        noise = jax.random.uniform(key, prepared.valid.shape)
-        return jnp.where(prepared.advantage < 0, noise - 1.0, noise)
+        # As many are negative as advantages are, so that `drop` leaves out about as many as by
+        # influence; which ones has nothing to do with the advantage.
+        negative = mean_over((prepared.advantage < 0).astype(jnp.float32), prepared.valid)
+        return jax.random.uniform(key, prepared.valid.shape) - negative
     found = _influence(config, agent, prepared, scorer, due)
     if config.cupid_level == "trajectory":
         found = sum_by_segment(

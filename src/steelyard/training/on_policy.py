@@ -57,6 +57,13 @@ class OnPolicyConfig:
     """Iterations between checkpoints; none writes one at the end only. Open episodes are cut."""
 
     def __post_init__(self) -> None:
+        for name in ("num_envs", "num_env_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("eval_interval", "checkpoint_interval"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.iterations < 1:
             raise ValueError(
                 f"total_timesteps must hold an iteration of num_envs × num_env_steps = "
@@ -161,8 +168,9 @@ class Programs:
         took = clock.to("emphasis")
         shapes = self._histograms(agent, prepared, felt)
         self.bad = not_finite(prepared, felt)
-        if "cupid/ess_share" in metrics:
-            self._warn(concentrated(prepared, felt, np.asarray(metrics["cupid/ess_share"])))
+        share = metrics.get("cupid/ess_share", metrics.get("cupid/ess_share_actor"))
+        if share is not None:
+            self._warn(concentrated(prepared, felt, np.asarray(share)))
         agent, more = self._pass(agent, prepared, felt, keys)
         values = {name: np.asarray(x) for name, x in (metrics | more).items()}
         clock.to("update")
@@ -225,8 +233,11 @@ class Simulation:
         self._observation = step.observation
         clock.to("base")
         success = self._by_seed(step.reward > 0)
-        before = self.episodes.solved
-        valid = ~before if self._on_success == "mask" else np.ones_like(before)
+        before, masks = self.episodes.solved, self._on_success == "mask"
+        valid = ~before if masks else np.ones_like(before)
+        terminated = self._by_seed(step.terminated)
+        # What follows success counts for nothing, its value too.
+        terminated = terminated | success if masks else terminated
         self.episodes.add(success, self._by_seed(step.ended))
         return {
             "observation": shaped[0],
@@ -235,7 +246,7 @@ class Simulation:
             "next_observation": self._by_seed(step.next_observation),
             "next_base": self._by_seed(next_base),
             "reward": self._by_seed(step.reward),
-            "terminated": self._by_seed(step.terminated),
+            "terminated": terminated,
             "truncated": self._by_seed(step.truncated),
             "success": success,
             "valid": valid,

@@ -7,7 +7,7 @@ learner → success on fixed start states.
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,9 @@ from steelyard.envs.registry import env_spec, make_env
 from steelyard.envs.seeding import EVALUATION_START, evaluation_seeds, training_seeds
 from steelyard.evaluation.rollouts import Policies, rollout
 from steelyard.training.chunk_queue import (
+    BasePlanner,
     ChunkQueue,
+    Planner,
     advance,
     head,
     make_planner,
@@ -47,6 +49,15 @@ AT_ONCE, AT_ONCE_ON_PLANE = 64, 8_192
 """Episodes that are evaluated at once, of all runs together; a simulated arm takes some 30 MB."""
 Policy: TypeAlias = ChunkedBC | Sequence[ChunkedBC] | None
 """A base that all runs of a group share, one for each, or none."""
+
+
+@runtime_checkable
+class BaseFactory(Protocol):
+    """What makes the base policy for some environments."""
+
+    def __call__(self, num_envs: int, first: int | None = None, /) -> Base:
+        """Make it; ``first`` is the place of the first start, where single starts are played."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +101,11 @@ class Outcome(NamedTuple):
     env_steps: int
 
 
-def base_of(env: str, policy: Policy, key: Array) -> Callable[[int], Base]:
+def base_of(env: str, policy: Policy, key: Array) -> BaseFactory:
     """The frozen policy below a residual, by number of environments of all runs together.
+
+    Where the environments play single starts, the place of the first of these says which noise
+    their plans have: a start has the same one however many are played at once.
 
     Args:
         env: Task.
@@ -105,9 +119,11 @@ def base_of(env: str, policy: Policy, key: Array) -> Callable[[int], Base]:
     spec = env_spec(env)
     if policy is None:
         if env == PLANE:
-            return lambda num_envs: Base(lambda o, envs, plans: reading_policy(o)[:, None], 1)
+            own = Base(lambda o, envs, plans: reading_policy(o)[:, None], 1)
+            return lambda num_envs, first=None: own
         still = np.zeros((1, 1, spec.action_size), np.float32)
-        return lambda num_envs: Base(lambda o, envs, plans: np.repeat(still, len(o), 0), 1)
+        none = Base(lambda o, envs, plans: np.repeat(still, len(o), 0), 1)
+        return lambda num_envs, first=None: none
     policies = [policy] if isinstance(policy, ChunkedBC) else list(policy)
     for one in policies:
         sizes = (one.normaliser.mean.shape[0], one.action_range.centre.shape[0])
@@ -116,15 +132,23 @@ def base_of(env: str, policy: Policy, key: Array) -> Callable[[int], Base]:
                 f"the base policy is of another task: it sees {sizes[0]} numbers and has "
                 f"{sizes[1]} actions, {env} has {spec.observation_size} and {spec.action_size}"
             )
-    executed = policies[0].config.executed
-    if len(policies) == 1:
-        return lambda num_envs: Base(make_planner(policies[0], key, num_envs), executed)
+    made: dict[int, list[BasePlanner]] = {}
 
-    def each(num_envs: int) -> Base:
+    def each(num_envs: int, first: int | None = None) -> Base:
         rows = num_envs // len(policies)
-        return Base(run_by_run([make_planner(p, key, rows) for p in policies], rows), executed)
+        if rows not in made:
+            made[rows] = [make_planner(policy, key, rows) for policy in policies]
+        planners: list[Planner] = list(made[rows])
+        if first is not None:
+            planners = [_of_starts(planner, first) for planner in planners]
+        return Base(run_by_run(planners, rows), policies[0].config.executed)
 
     return each
+
+
+def _of_starts(planner: Planner, first: int) -> Planner:
+    """A planner whose noise goes by a start's place among all starts, not by its row."""
+    return lambda o, envs, plans: planner(o, (envs + first) % AT_ONCE, plans)
 
 
 def create_agent(run: ResidualRun, policy: Policy) -> Callable[[Array, int | Array], PPO]:
@@ -183,7 +207,7 @@ class SuccessEvaluator:
     def __init__(
         self,
         env: str,
-        base: Callable[[int], Base],
+        base: BaseFactory,
         runs: int,
         episodes: int = 200,
         start_seed: int = EVALUATION_START,
@@ -201,7 +225,7 @@ class SuccessEvaluator:
         self.starts = evaluation_seeds(episodes, start_seed)
         most = AT_ONCE_ON_PLANE if env == PLANE else AT_ONCE
         self._part = min(episodes, max(most // runs, 1))
-        self._base = base(runs * self._part)
+        self._base = base
         self._spec: EnvSpec = env_spec(env)
         self._act = jax.jit(jax.vmap(_mean_action))
 
@@ -209,16 +233,16 @@ class SuccessEvaluator:
         """Play; ``agents`` are stacked."""
         starts = self.starts
         parts = [
-            self._played(agents, starts[first : first + self._part])
+            self._played(agents, starts[first : first + self._part], first)
             for first in range(0, len(starts), self._part)
         ]
         success, length, steps = zip(*parts, strict=True)
         return Outcome(np.concatenate(success, 1), np.concatenate(length, 1), sum(steps))
 
-    def _played(self, agents: PPO, starts: Sequence[int]) -> Outcome:
+    def _played(self, agents: PPO, starts: Sequence[int], first: int) -> Outcome:
         shape, steps = (self.runs, len(starts)), 0
         success, length = np.zeros(shape, bool), np.zeros(shape, np.int32)
-        for moment in rollout(self.policies(agents), self.env, starts, self.runs):
+        for moment in rollout(self.policies(agents, first), self.env, starts, self.runs):
             success |= moment.alive & (moment.step.reward > 0)
             length += moment.alive
             steps += moment.alive.size
@@ -229,18 +253,25 @@ class SuccessEvaluator:
         found = self.outcome(agents)
         return {"eval/success_rate": found.success.mean(1)}
 
-    def policies(self, agents: PPO) -> Policies:
-        """The deterministic policies of stacked learners, for one rollout from its start on."""
+    def policies(self, agents: PPO, first: int = 0) -> Policies:
+        """The deterministic policies of stacked learners, for one rollout from its start on.
+
+        Args:
+            agents: Stacked learners.
+            first: Place of the rollout's first start among the evaluation starts.
+        """
         queue: ChunkQueue | None = None
+        below: Base | None = None
 
         def act(observation: np.ndarray) -> np.ndarray:
-            nonlocal queue
+            nonlocal queue, below
             flat = observation.reshape(-1, observation.shape[-1])
-            if queue is None:
-                queue = start(flat, self._base.planner)
+            if queue is None or below is None:
+                below = self._base(len(flat), first)
+                queue = start(flat, below.planner)
             else:
                 none = np.zeros(len(flat), bool)
-                queue = advance(queue, flat, none, self._base.planner, self._base.executed)
+                queue = advance(queue, flat, none, below.planner, below.executed)
             base = head(queue).reshape(*observation.shape[:2], -1)
             return np.asarray(self._act(agents, observation, base))
 

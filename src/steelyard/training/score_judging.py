@@ -5,6 +5,7 @@ gradient's agreement with that of many other rollouts, planted errors found, upd
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -34,10 +35,12 @@ class Spread(NamedTuple):
         variance: Mean squared distance of a draw's gradient from the mean of all draws'.
         bias: Distance of that mean from the gradient of all valid items, in units of its own
             standard error: about 1 where draws are unbiased.
+        agreement: Mean cosine of a draw's gradient with a reference, 0 without one.
     """
 
     variance: float
     bias: float
+    agreement: float
 
 
 def actor_gradient(agent: PPO, items: RolloutItems, weights: Float[Array, " item"]) -> Gradient:
@@ -57,6 +60,7 @@ def gradient_spread(
     size: int,
     draws: int,
     key: PRNGKeyArray,
+    reference: Gradient | None = None,
 ) -> Spread:
     """Measure the gradients of batches that are drawn as an emphasis says.
 
@@ -68,9 +72,26 @@ def gradient_spread(
         size: Items of a batch.
         draws: Batches, each of an epoch of its own.
         key: Random key.
+        reference: What the gradient should be, e.g. that of many other rollouts.
     """
+    found = _drawn_gradients(agent, prepared, felt, jax.random.split(key, draws), epoch, size)
+    mean = jnp.mean(found, axis=0)
+    variance = float(jnp.sum(jnp.mean((found - mean[None]) ** 2, axis=0)) * draws / (draws - 1))
+    valid = prepared.valid.astype(jnp.float32)
+    whole = actor_gradient(agent, prepared.items, valid / jnp.mean(valid))
+    error = max((variance / draws) ** 0.5, 1e-30)
+    cosine = 0.0
+    if reference is not None:
+        cosine = float(jnp.mean(jax.vmap(_cosine, (0, None))(found, reference)))
+    return Spread(variance, float(jnp.linalg.norm(mean - whole)) / error, cosine)
 
-    @jax.jit
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _drawn_gradients(
+    agent: PPO, prepared: Prepared, felt: Felt, keys: Array, epoch: int, size: int
+) -> Float[Array, "draw parameter"]:
+    """Gradient of one batch for each key; systematic draws, put in random order, then cut."""
+
     def one(key: PRNGKeyArray) -> Gradient:
         draw_key, order_key = jax.random.split(key)
         drawn = Systematic().draw(felt.actor, draw_key, epoch)
@@ -79,13 +100,7 @@ def gradient_spread(
         rows = jax.tree.map(lambda x: x[drawn.indices], prepared.items)
         return actor_gradient(agent, rows, drawn.correction * felt.weights[drawn.indices])
 
-    found = jax.lax.map(one, jax.random.split(key, draws))
-    mean = jnp.mean(found, axis=0)
-    variance = float(jnp.sum(jnp.mean((found - mean[None]) ** 2, axis=0)) * draws / (draws - 1))
-    valid = prepared.valid.astype(jnp.float32)
-    whole = actor_gradient(agent, prepared.items, valid / jnp.mean(valid))
-    error = max((variance / draws) ** 0.5, 1e-30)
-    return Spread(variance, float(jnp.linalg.norm(mean - whole)) / error)
+    return jax.lax.map(one, keys)
 
 
 def felt_gradient(agent: PPO, prepared: Prepared, felt: Felt) -> Gradient:
@@ -96,8 +111,12 @@ def felt_gradient(agent: PPO, prepared: Prepared, felt: Felt) -> Gradient:
 
 def agreement(one: Gradient, other: Gradient) -> float:
     """Cosine of two gradients."""
+    return float(_cosine(one, other))
+
+
+def _cosine(one: Gradient, other: Gradient) -> Float[Array, ""]:
     scale = jnp.linalg.norm(one) * jnp.linalg.norm(other)
-    return float(jnp.dot(one, other) / jnp.maximum(scale, 1e-30))
+    return jnp.dot(one, other) / jnp.maximum(scale, 1e-30)
 
 
 def flips_found(

@@ -71,8 +71,13 @@ ARMS = {
     ),
     "adaptive": AssemblyArm(
         "Heuristic, adaptive",
-        "the same, components scaled alike, their weights moved to where influence says",
-        CupidConfig(use_cupid=True, cupid_component_scale="adaptive", cupid_target="advantage"),
+        "uncorrected, components scaled alike, their weights moved to where influence says",
+        CupidConfig(
+            use_cupid=True,
+            cupid_component_scale="adaptive",
+            cupid_target="advantage",
+            cupid_correction=0.0,
+        ),
     ),
     "gradnorm": AssemblyArm(
         "Gradient norm",

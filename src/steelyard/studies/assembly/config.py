@@ -99,6 +99,8 @@ def configure(preset: str, env: str | None = None) -> AssemblyConfig:
     config = {"smoke": _smoke, "quick": _quick, "full": _full, "resip": _resip}[preset]()
     if env is None:
         return config
+    if preset == "resip" and env != PLANE:
+        raise ValueError(f"the preset resip has the reference's sizes on {PLANE} alone, got {env}")
     env_spec(env)  # refuses an unknown task, with the nearest ones
     names = [f.name for f in dataclasses.fields(config) if f.type is Part]
     chosen = {name: getattr(config, name) for name in names}
@@ -182,6 +184,7 @@ def _resip() -> AssemblyConfig:
         config,
         plane=dataclasses.replace(part, seeds=FIVE),
         peg=dataclasses.replace(config.peg, arms=()),
+        nut=dataclasses.replace(config.nut, arms=()),
     )
 
 
@@ -209,5 +212,7 @@ def _smoke() -> AssemblyConfig:
         config,
         plane=tiny(config.plane, ("uniform", "heuristic", "gradnorm", "influence")),
         peg=tiny(config.peg, ("uniform",)),
+        scarce=tiny(config.scarce, ()),
+        nut=tiny(config.nut, ()),
         films=0,
     )

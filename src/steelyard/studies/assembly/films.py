@@ -34,14 +34,16 @@ def film_pairs(
     """
     env = policy.run.env
     base = base_of(env, policy.base, jax.random.key(0))
-    evaluator = SuccessEvaluator(env, base, 1, len(starts))
+    evaluator = SuccessEvaluator(env, base, 1, 1)
     untrained = create_agent(policy.run, policy.base)(jax.random.key(0), 0)
-    played = []
-    for agent in (untrained, policy.agent):
-        stacked = jax.tree.map(lambda x: np.asarray(x)[None], agent)
-        played.append(record_episodes(evaluator.policies(stacked), env, list(starts), 1)[0])
+    agents = [jax.tree.map(lambda x: np.asarray(x)[None], a) for a in (untrained, policy.agent)]
     films = []
-    for left, right in zip(*played, strict=True):
+    for start in starts:
+        place = start - EVALUATION_START
+        left, right = (
+            record_episodes(evaluator.policies(agent, place), env, [start], 1)[0][0]
+            for agent in agents
+        )
         path = folder / f"base_and_{policy.arm}_start{left.start_seed}.{ending}"
         with tempfile.TemporaryDirectory() as parts:
             sides = [
