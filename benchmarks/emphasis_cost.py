@@ -20,7 +20,8 @@ from steelyard.agents.ppo import PPOConfig
 from steelyard.emphasis.samplers import Systematic
 from steelyard.studies.assembly.arms import ARMS
 from steelyard.studies.hardware import hardware
-from steelyard.training.cupid import Scorer, feel
+from steelyard.training.cupid import feel
+from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.episode_window import EpisodeWindow
 from steelyard.training.on_policy import OnPolicyConfig, OnPolicyProblem, Programs, Simulation
 from steelyard.training.on_policy_update import UpdateConfig, pass_over

@@ -28,7 +28,8 @@ from steelyard.studies.assembly.plan import base_cell
 from steelyard.studies.assembly.policies import load_base
 from steelyard.studies.cells import Store
 from steelyard.studies.hardware import hardware
-from steelyard.training.cupid import Scorer, feel, uniform
+from steelyard.training.cupid import feel, uniform
+from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.episode_window import EpisodeWindow
 from steelyard.training.group import RunGroup
 from steelyard.training.on_policy import OnPolicyProblem, Programs, Simulation

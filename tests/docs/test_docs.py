@@ -44,7 +44,7 @@ from steelyard.studies.car.arms import ARMS, MATRIX
 from steelyard.studies.car.config import PRESETS, configure
 from steelyard.studies.car.plan import plan_cells
 from steelyard.studies.car.report import METRICS
-from steelyard.training.cupid import Scorer
+from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.dynamics import loss_emphasis, validation
 from steelyard.training.dynamics_files import LOSS_COLUMNS
 from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow

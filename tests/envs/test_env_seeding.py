@@ -48,6 +48,12 @@ def test_the_layout_by_hand():
     assert evaluation_seeds() == list(range(1_000_000, 1_000_100))
 
 
+def test_generations_of_many_environments_share_no_seed_with_each_other_or_the_next_run():
+    seeds = [s for g in range(9) for s in training_seeds(3, 1_024, g)]
+    assert len(set(seeds)) == 9 * 1_024
+    assert not set(seeds) & set(training_seeds(4, 1_024))
+
+
 def test_the_last_run_is_the_last_that_fits():
     assert training_seeds(MAX_RUN, 100, 99)[-1] < 2**31
     assert training_seeds(MAX_RUN, 100, 99)[-1] + 10_000 >= 2**31
@@ -58,8 +64,9 @@ def test_the_last_run_is_the_last_that_fits():
     [
         ((-1, 1, 0), r"run lies in \[0, \d+\]: got -1"),
         ((MAX_RUN + 1, 1, 0), "run lies in"),
-        ((0, 0, 0), r"num_envs lies in \[1, 100\]: got 0"),
-        ((0, 101, 0), r"num_envs lies in \[1, 100\]: got 101"),
+        ((0, 0, 0), r"num_envs lies in \[1, 10000\]: got 0"),
+        ((0, 10_001, 0), r"num_envs lies in \[1, 10000\]: got 10001"),
+        ((0, 1_024, 9), r"generation lies in \[0, 8\]: got 9"),
         ((0, 1, 100), r"generation lies in \[0, 99\]: got 100"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_study_whose_process_is_killed_outright_goes_on_to_the_same_end(
 def test_workers_that_are_stopped_by_hand_were_interrupted_and_go_on_to_the_same_end(
     children, finished, tmp_path
 ):
-    study = child(tmp_path, step_s=0.4, executor="process", stderr=subprocess.DEVNULL)
+    study = child(tmp_path, step_s=1.0, executor="process", stderr=subprocess.DEVNULL)
     folder = wait_for_a_checkpoint(study, tmp_path)
     study.send_signal(signal.SIGINT)
     study.wait()

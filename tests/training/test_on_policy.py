@@ -17,14 +17,8 @@ from steelyard.envs.registry import make_env
 from steelyard.envs.scripted.peg import peg_expert
 from steelyard.envs.scripted.tiers import TIERS
 from steelyard.envs.seeding import training_seeds
-from steelyard.training.cupid import (
-    Scorer,
-    compute_scorer,
-    feel,
-    is_due,
-    score_items,
-    uniform,
-)
+from steelyard.training.cupid import feel, is_due, uniform
+from steelyard.training.cupid_scorer import Scorer, compute_scorer, score_items
 from steelyard.training.episode_window import WINDOW, EpisodeTracker, EpisodeWindow
 from steelyard.training.group import RunGroup
 from steelyard.training.on_policy import (

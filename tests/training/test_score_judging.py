@@ -12,7 +12,8 @@ from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.emphasis.samplers import Systematic
 from steelyard.envs.pegplane import peg_plane_spec
-from steelyard.training.cupid import Felt, Scorer, feel, uniform
+from steelyard.training.cupid import Felt, feel, uniform
+from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.histograms import BINS, histogram
 from steelyard.training.on_policy_checks import concentrated, not_finite, remarks
 from steelyard.training.rollout_items import CHUNK, Rollout, in_chunks, prepare

@@ -22,7 +22,8 @@ from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.envs.base import VectorEnv
 from steelyard.numerics.trees import select
 from steelyard.training.chunk_queue import Planner, advance, head, replan, start
-from steelyard.training.cupid import Felt, Scorer, is_due
+from steelyard.training.cupid import Felt, is_due
+from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.histograms import Histogram, histograms

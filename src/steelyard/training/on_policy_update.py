@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from steelyard.agents.ppo import PPO, log_ratio
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.emphasis.samplers import Drawn, Systematic, Table
-from steelyard.training.cupid import Felt, Scorer, feel
+from steelyard.training.cupid import Felt, feel
+from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.rollout_items import (
     Prepared,
     Rollout,

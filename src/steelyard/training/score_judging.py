@@ -21,7 +21,8 @@ from steelyard.agents.ppo import PPO, Actor, log_ratio, policy_terms
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.emphasis.samplers import Systematic
 from steelyard.numerics.segments import halves
-from steelyard.training.cupid import Felt, compute_scorer, score_items, target_weights
+from steelyard.training.cupid import Felt
+from steelyard.training.cupid_scorer import compute_scorer, score_items, target_weights
 from steelyard.training.rollout_items import Prepared
 from steelyard.types import RolloutBatch, RolloutItems
 
