@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agent_laws import KEY, SPEC, chunk_transitions
+from agent_laws import KEY, SPEC, chunk_transitions, update
 
 from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.numerics.chunk_returns import chunk_return
@@ -21,7 +21,7 @@ def made(**changes):
 
 
 def moved(agent, batch, key=KEY, weights=None):
-    return agent.update(batch, key, weights)
+    return update(agent, batch, key, weights)
 
 
 def differ(left, right):

@@ -196,6 +196,7 @@ def test_a_base_of_another_task_is_refused_and_a_base_is_not_filmed_alone(base, 
     )
 
 
+@pytest.mark.slow
 def test_base_and_residual_are_filmed_side_by_side(residual, capsys, tmp_path):
     from PIL import Image
 

@@ -136,6 +136,7 @@ def test_a_base_and_a_residual_come_back_from_disk_as_they_were_scored(finished)
         load_base(root)
 
 
+@pytest.mark.slow
 def test_a_base_without_anything_to_find_is_warned_of_and_stops_where_wanted(tmp_path, capsys):
     config = tiny(strict=True)
     config = dataclasses.replace(config, plane=with_(config.plane, arms=()))

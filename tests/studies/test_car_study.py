@@ -181,6 +181,7 @@ def test_running_again_trains_nothing(finished, capsys):
     assert "0 groups to train" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_uninterrupted(finished, tmp_path, compiler):
     root, config, _ = finished
     slow = dataclasses.replace(config, arms=("structured", "structured_cvar0p2"))
@@ -207,6 +208,7 @@ def test_kill_and_resume_equals_uninterrupted(finished, tmp_path, compiler):
         assert again == Store(root, "car").folder(cell).read("result.json")["tests"]
 
 
+@pytest.mark.slow
 def test_a_seed_depends_on_nothing_that_it_is_packed_with(finished, tmp_path):
     root, config, _ = finished
     alone = dataclasses.replace(config, arms=("structured",), seeds=(1,))
@@ -260,6 +262,7 @@ def test_save_dir_and_env_work_for_a_study_without_a_task(tmp_path, capsys):
     assert "structured_cvar0p2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_reference_tree_holds_what_its_scripts_read(compiler, tmp_path, capsys):
     config = tiny(real=RealData(arms=()))
     config = dataclasses.replace(

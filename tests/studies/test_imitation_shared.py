@@ -17,6 +17,8 @@ from steelyard.studies.imitation.policies import load_policy
 from steelyard.studies.imitation.scores import with_scores
 from steelyard.studies.imitation.sources import random_demonstrations
 
+pytestmark = pytest.mark.slow
+
 
 def test_shared_demonstrations_train_no_expert_and_their_mean_is_the_scores_one(study, tmp_path):
     data = with_rewards_times(study, 0.1, tmp_path / "data")

@@ -193,6 +193,7 @@ def test_running_again_trains_nothing_and_takes_no_time(study):
     assert {p: p.stat().st_mtime_ns for p in study.store.path.rglob("metrics.*")} == before
 
 
+@pytest.mark.slow
 def test_a_study_killed_while_its_expert_trains_ends_with_the_same_numbers(study, tmp_path):
     class Killed(BaseException):
         """Stands for whatever ends a process at once."""

@@ -49,9 +49,11 @@ print(computing_device())
 
 
 def child(root: Path, tick_s=0.0, step_s=0.0, device="auto", executor="inline", **options):
-    """A study in a process of its own."""
+    """A study in a process of its own, which hears an interrupt even where the tests do not."""
     words = [str(root), str(tick_s), str(step_s), device, executor]
-    return subprocess.Popen([sys.executable, "-c", CHILD, *words], text=True, **options)
+    # Jobs in the background ignore interrupts, and would hand that on.
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + CHILD
+    return subprocess.Popen([sys.executable, "-c", script, *words], text=True, **options)
 
 
 def wait_for_a_checkpoint(study: subprocess.Popen, root: Path):
@@ -89,7 +91,7 @@ def test_a_study_whose_process_is_killed_outright_goes_on_to_the_same_end(
 def test_workers_that_are_stopped_by_hand_were_interrupted_and_go_on_to_the_same_end(
     children, finished, tmp_path
 ):
-    study = child(tmp_path, step_s=1.0, executor="process", stderr=subprocess.DEVNULL)
+    study = child(tmp_path, step_s=0.4, executor="process", stderr=subprocess.DEVNULL)
     folder = wait_for_a_checkpoint(study, tmp_path)
     study.send_signal(signal.SIGINT)
     study.wait()

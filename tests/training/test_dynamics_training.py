@@ -139,6 +139,7 @@ def test_hard_replay_without_sharpness_is_the_plain_run_bit_for_bit(settings, tm
     assert all(jax.tree.leaves(same))
 
 
+@pytest.mark.slow
 def test_hard_replay_draws_the_trajectory_of_largest_loss_most_often(tmp_path):
     run = with_replay(power=1.0, floor=0.2)
     learner = take_learner(

@@ -74,6 +74,7 @@ def test_a_packed_run_is_bit_equal_to_the_same_run_alone(seed, packed, tmp_path)
     assert_same_runs(packed[0], tmp_path, (seed,))
 
 
+@pytest.mark.slow
 def test_packing_in_one_batch_changes_rounding_only(packed, tmp_path):
     train(tmp_path, pack="vmap")
     for seed in SEEDS:
@@ -84,6 +85,7 @@ def test_packing_in_one_batch_changes_rounding_only(packed, tmp_path):
             np.testing.assert_allclose(alone[name], together[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_uninterrupted(packed, tmp_path):
     with pytest.raises(Killed):
         train(tmp_path, dying_at(60))
