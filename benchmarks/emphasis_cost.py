@@ -60,7 +60,7 @@ def main():
     loop = OnPolicyConfig(rows, options.envs, options.steps)
     run = ResidualRun(PLANE, PPOConfig(n_iterations_train_only_value=0), loop=loop)
     create = create_agent(run, None)
-    problem = OnPolicyProblem(create, run.update, run.cupid, base_of(PLANE, None, None))
+    problem = OnPolicyProblem(create, run.update, run.cupid, base_of(PLANE, None))
     keys = jnp.stack([jax.random.key(0)])
     agents = jax.vmap(create)(keys, jnp.arange(1))
     env = environments(run, (0,))(0)

@@ -71,7 +71,7 @@ def half_trained(part, seed, base, root):
 def rollouts(part, seed, base, agent, count):
     """Rollouts of a frozen learner, each in environments of its own seeds."""
     run, found = part.run, []
-    below = base_of(run.env, base, jax.random.key(0))
+    below = base_of(run.env, base)
     problem = OnPolicyProblem(create_agent(run, base), run.update, run.cupid, below)
     programs, stacked = Programs(problem), jax.tree.map(lambda x: jnp.asarray(x)[None], agent)
     own = run.loop.num_env_steps

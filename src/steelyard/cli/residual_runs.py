@@ -71,7 +71,7 @@ def evaluate(rest: Sequence[str]) -> None:
     else:
         policy = load_residual(options.run, options.checkpoint)
         run, base, agent, name = policy.run, policy.base, policy.agent, policy.arm
-    below = base_of(run.env, base, jax.random.key(0))
+    below = base_of(run.env, base)
     evaluator = SuccessEvaluator(run.env, below, 1, options.episodes)
     outcome = evaluator.outcome(jax.tree.map(lambda x: np.asarray(x)[None], agent))
     won, length = outcome.success[0], outcome.length[0]

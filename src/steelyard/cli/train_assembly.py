@@ -155,14 +155,13 @@ def train_residual_ppo(rest: list[str]) -> None:
     if folder.status()["state"] not in ("done", "diverged"):
         print(opening(run))
         group = RunGroup([shared.seed], [folder], "residual-ppo", shared.sinks)
-        total = run.loop.iterations * run.loop.num_envs * run.loop.num_env_steps
 
         def tell(iteration: int, metrics: dict[str, np.ndarray]) -> None:
             row = {name: float(values[0]) for name, values in metrics.items()}
             print("\n".join(lines(run, iteration, row)))
 
         try:
-            with progress(f"residual-ppo, seed {shared.seed}", total) as tick:
+            with progress(f"residual-ppo, seed {shared.seed}", run.loop.frames) as tick:
                 learn(settings, group, [base], tick, tell)
         finally:
             group.close()
@@ -185,11 +184,8 @@ def _check(shared: Shared, loop: OnPolicyConfig | None = None) -> None:
         ValueError: Names the rule and the value.
     """
     evaluation_seeds(shared.eval_episodes)
-    if loop is None:
-        return
-    interval = loop.checkpoint_interval
-    generations = 0 if interval is None else loop.iterations // interval
-    training_seeds(shared.seed, loop.num_envs, generations)
+    if loop is not None:
+        training_seeds(shared.seed, loop.num_envs, loop.last_generation)
 
 
 def _tell(folder: RunFolder, what: str) -> None:

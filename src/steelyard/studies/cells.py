@@ -1,8 +1,10 @@
 """What a study is made of: cells, the store of their runs, and what is saved to run them again."""
 
 import dataclasses
+import datetime
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -15,6 +17,7 @@ from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import RunFolder, run_id
 
 Config = TypeVar("Config")
+MOST_TOGETHER = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +149,24 @@ def open_folders(cells: Sequence[Cell], store: Store) -> list[RunFolder]:
         store.folder(cell).open(cell.identity(), None if cell.parent is None else cell.parent.id)
         for cell in cells
     ]
+
+
+def logged(tick: Ticker, folders: Sequence[RunFolder]) -> Ticker:
+    """A progress display that is also kept in the ``run.log`` of every run."""
+
+    def tell(step: int, note: str = "") -> None:
+        tick(step, note)
+        stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        for folder in folders:
+            with (folder.path / "run.log").open("a") as log:
+                log.write(f"{stamp} step {step} {note}\n")
+
+    return tell
+
+
+def share_of_a_core(cells: Sequence[Cell]) -> int:
+    """Cells that train together where each core takes one program: shared out, but not too many."""
+    return min(-(-len(cells) // (os.cpu_count() or 1)), MOST_TOGETHER)
 
 
 def ready(group: Sequence[Cell], store: Store) -> list[Cell]:

@@ -72,9 +72,25 @@ class OnPolicyConfig:
             )
 
     @property
+    def items(self) -> int:
+        """Steps of an iteration, all environments together."""
+        return self.num_envs * self.num_env_steps
+
+    @property
     def iterations(self) -> int:
         """Iterations of a run."""
-        return self.total_timesteps // (self.num_envs * self.num_env_steps)
+        return self.total_timesteps // self.items
+
+    @property
+    def frames(self) -> int:
+        """Steps of a run: those of its whole iterations."""
+        return self.iterations * self.items
+
+    @property
+    def last_generation(self) -> int:
+        """How often the environments are built anew, at most."""
+        interval = self.checkpoint_interval
+        return 0 if interval is None else self.iterations // interval
 
 
 class Base(NamedTuple):
@@ -157,9 +173,15 @@ class Programs:
         return pass_over(agent, prepared, felt, key, self._problem.update, self._problem.cupid)
 
     def learn(
-        self, state: State, rollout: Rollout, keys: Array, due: bool, seconds: dict[str, float]
+        self,
+        state: State,
+        rollout: Rollout,
+        keys: Array,
+        due: bool,
+        seconds: dict[str, float],
+        shaped: bool = False,
     ) -> tuple[State, dict[str, np.ndarray], dict[str, Histogram]]:
-        """Update every run from its rollout, and book the time."""
+        """Update every run from its rollout, book the time, and if ``shaped`` count histograms."""
         clock, agent = Clock(seconds), state.agent
         prepared = jax.block_until_ready(self._prepare(agent, rollout))
         clock.to("update")
@@ -167,7 +189,7 @@ class Programs:
             self._weigh[due](agent, prepared, state.scorer, keys)
         )
         took = clock.to("emphasis")
-        shapes = self._histograms(agent, prepared, felt)
+        shapes = self._histograms(agent, prepared, felt) if shaped else {}
         self.bad = not_finite(prepared, felt)
         share = metrics.get("cupid/ess_share", metrics.get("cupid/ess_share_actor"))
         if share is not None:
@@ -294,7 +316,7 @@ def train_on_policy(
         tick: Progress display.
         tell: Called with each iteration, counted from 1, and its metrics ``{name: [seed]}``.
     """
-    seeds, rows = len(group.seeds), config.num_envs * config.num_env_steps
+    seeds, rows = len(group.seeds), config.items
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
     programs = Programs(problem)
     create = jax.vmap(lambda key, run: problem.create(fold(key, CREATE, 0), run))
@@ -313,14 +335,15 @@ def train_on_policy(
         rollout = world.rollout(programs, state.agent, keys, config.num_env_steps, first)
         iteration += 1
         due = is_due(problem.cupid, iteration, has_scorer=iteration > 1)
-        state, values, shapes = programs.learn(state, rollout, keys, due, world.seconds)
+        shaped = iteration == config.iterations or iteration % HISTOGRAM_INTERVAL == 1
+        state, values, shapes = programs.learn(state, rollout, keys, due, world.seconds, shaped)
         group.freeze(
             [text and f"iteration {iteration}: {text}" for text in programs.bad], iteration * rows
         )
         group.freeze_non_finite(iteration * rows, values)
         values |= world.episodes.take() | speed(world.seconds, rows, seeds)
         group.log(iteration * rows, values)
-        if iteration == config.iterations or iteration % HISTOGRAM_INTERVAL == 1:
+        if shaped:
             group.log_histograms(iteration * rows, shapes)
         tell(iteration, values)
         rate = float(np.mean(values["charts/success_rate"]))

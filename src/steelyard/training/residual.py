@@ -45,6 +45,8 @@ from steelyard.training.on_policy_update import UpdateConfig
 from steelyard.types import EnvSpec
 
 PLANE = "assembly/PegPlane-v0"
+PLAN_SEED = 0
+"""Of the noise of a base's plans, the same in training, evaluation and films, in every arm."""
 AT_ONCE, AT_ONCE_ON_PLANE = 64, 8_192
 """Episodes that are evaluated at once, of all runs together; a simulated arm takes some 30 MB."""
 Policy: TypeAlias = ChunkedBC | Sequence[ChunkedBC] | None
@@ -76,7 +78,7 @@ class ResidualRun:
     """How much each item counts."""
 
     def __post_init__(self) -> None:
-        rows = self.loop.num_envs * self.loop.num_env_steps
+        rows = self.loop.items
         parts = self.update.num_minibatches
         if rows % parts:
             legal = [p for p in range(1, rows + 1) if rows % p == 0]
@@ -101,7 +103,7 @@ class Outcome(NamedTuple):
     env_steps: int
 
 
-def base_of(env: str, policy: Policy, key: Array) -> BaseFactory:
+def base_of(env: str, policy: Policy, key: Array | None = None) -> BaseFactory:
     """The frozen policy below a residual, by number of environments of all runs together.
 
     Where the environments play single starts, the place of the first of these says which noise
@@ -111,7 +113,7 @@ def base_of(env: str, policy: Policy, key: Array) -> BaseFactory:
         env: Task.
         policy: A cloned policy that all runs share, or one for each run; none takes the plane's own
             base, or, for any other task, no base.
-        key: Random key of its plans.
+        key: Random key of its plans; none takes the one that training and evaluation share.
 
     Raises:
         ValueError: A policy is of another task's sizes; shows both.
@@ -124,7 +126,8 @@ def base_of(env: str, policy: Policy, key: Array) -> BaseFactory:
         still = np.zeros((1, 1, spec.action_size), np.float32)
         none = Base(lambda o, envs, plans: np.repeat(still, len(o), 0), 1)
         return lambda num_envs, first=None: none
-    policies = [policy] if isinstance(policy, ChunkedBC) else list(policy)
+    key = jax.random.key(PLAN_SEED) if key is None else key
+    policies = _each(policy)
     for one in policies:
         sizes = (one.normaliser.mean.shape[0], one.action_range.centre.shape[0])
         if sizes != (spec.observation_size, spec.action_size):
@@ -146,6 +149,10 @@ def base_of(env: str, policy: Policy, key: Array) -> BaseFactory:
     return each
 
 
+def _each(policy: ChunkedBC | Sequence[ChunkedBC]) -> list[ChunkedBC]:
+    return [policy] if isinstance(policy, ChunkedBC) else list(policy)
+
+
 def _of_starts(planner: Planner, first: int) -> Planner:
     """A planner whose noise goes by a start's place among all starts, not by its row."""
     return lambda o, envs, plans: planner(o, (envs + first) % AT_ONCE, plans)
@@ -157,7 +164,7 @@ def create_agent(run: ResidualRun, policy: Policy) -> Callable[[Array, int | Arr
     iterations = run.loop.iterations
     if policy is None:
         return lambda key, index=0: PPO.create(key, spec, run.agent, None, iterations)
-    policies = [policy] if isinstance(policy, ChunkedBC) else list(policy)
+    policies = _each(policy)
     seen = [(p.normaliser, p.action_range.centre, p.action_range.half) for p in policies]
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *seen)
 
@@ -184,7 +191,7 @@ def train_residual(
         create_agent(run, policy),
         run.update,
         run.cupid,
-        base_of(run.env, policy, jax.random.key(0)),
+        base_of(run.env, policy),
     )
     make = environments(run, group.seeds)
     return train_on_policy(problem, run.loop, group, make, evaluate, tick, tell)

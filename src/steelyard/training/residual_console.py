@@ -54,8 +54,7 @@ def lines(run: ResidualRun, iteration: int, metrics: Mapping[str, float]) -> lis
 
 def _passes(run: ResidualRun, metrics: Mapping[str, float]) -> str:
     total, done = run.update.update_epochs, round(metrics["losses/epochs"])
-    rows = run.loop.num_envs * run.loop.num_env_steps
-    seconds = metrics["training/share_update"] * rows / max(metrics["training/SPS"], 1e-9)
+    seconds = metrics["training/share_update"] * run.loop.items / max(metrics["training/SPS"], 1e-9)
     full = round(BAR * done / total)
     bar = "█" * full + " " * (BAR - full)
     clock = f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

@@ -4,7 +4,6 @@ Source: on-policy rollouts. Score: importance, gradient norm, influence. Weighti
 softmax, drop. Felt through: batches, with what a draw owes, or losses.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +13,10 @@ from steelyard.studies.assembly.execute import execute
 from steelyard.studies.assembly.plan import Residual, plan_cells
 from steelyard.studies.assembly.report import study_records
 from steelyard.studies.assembly.rules import check
-from steelyard.studies.cells import Cell, Store
+from steelyard.studies.cells import Cell, Store, share_of_a_core
 from steelyard.training.group import Ticker
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.residual import PLANE
-
-MOST_TOGETHER = 10
 
 
 class AssemblyStudy:
@@ -55,7 +52,7 @@ class AssemblyStudy:
         settings = cells[0].config
         if isinstance(settings, Residual) and settings.run.env != PLANE:
             return 1
-        return min(-(-len(cells) // (os.cpu_count() or 1)), MOST_TOGETHER)
+        return share_of_a_core(cells)
 
     def execute(
         self,

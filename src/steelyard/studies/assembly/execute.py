@@ -1,7 +1,6 @@
 """Runs groups of cells of the assembly study and writes what each of them measured."""
 
 import datetime
-import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from steelyard.studies.assembly.policies import (
     load_residual,
     save_policy,
 )
-from steelyard.studies.cells import Cell, Store, open_folders
+from steelyard.studies.cells import Cell, Store, logged, open_folders
 from steelyard.studies.hardware import hardware
 from steelyard.training.base_policy import train_base
 from steelyard.training.checkpoint import save_tree, take_run
@@ -47,8 +46,6 @@ from steelyard.training.residual import (
 from steelyard.training.run_folder import RunFolder, write_json
 from steelyard.training.scripted_demonstrations import as_demonstrations, play
 
-BASE_KEY = 0
-"""Seed of the noise of the base's plans; the same in every arm."""
 MOST_SUCCESS = 0.98
 
 
@@ -62,7 +59,7 @@ def execute(
     """Run a group of cells of one arm to the end."""
     folders = open_folders(cells, store)
     group = RunGroup([cell.seed for cell in cells], folders, cells[0].arm, sinks)
-    tick = functools.partial(_tick_and_log, tick, folders)
+    tick = logged(tick, folders)
     try:
         if isinstance(cells[0].config, Cloned):
             _clone(cells[0].config, group, tick, config.strict)
@@ -180,8 +177,7 @@ def learn(
         save_policy(group.folders[i], take_run(state.agent, i), LAST)
         if run.loop.eval_interval is not None:
             save_policy(group.folders[i], take_run(state.best, i), BEST)
-        frames = run.loop.iterations * run.loop.num_envs * run.loop.num_env_steps
-        _finish(group.folders[i], outcome, i, {"frames": frames}, group)
+        _finish(group.folders[i], outcome, i, {"frames": run.loop.frames}, group)
     if group.alive:  # one of a group is enough to look at
         run_plots(group.folders[group.alive[0]])
 
@@ -204,7 +200,7 @@ def _judge(
 def _evaluator(
     run: ResidualRun, policies: list[ChunkedBC] | None, group: RunGroup, episodes: int
 ) -> SuccessEvaluator:
-    base = base_of(run.env, policies, jax.random.key(BASE_KEY))
+    base = base_of(run.env, policies)
     evaluator = SuccessEvaluator(run.env, base, len(group.seeds), episodes)
     for seed in group.seeds:
         check_disjoint(training_seeds(seed, run.loop.num_envs), evaluator.starts)
@@ -234,12 +230,3 @@ def _finish(
     }
     write_json(folder.path / "result.json", result)
     folder.set_status("done")
-
-
-def _tick_and_log(tick: Ticker, folders: Sequence[RunFolder], step: int, note: str = "") -> None:
-    """Show progress, and keep it in every run's ``run.log``."""
-    tick(step, note)
-    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    for folder in folders:
-        with (folder.path / "run.log").open("a") as log:
-            log.write(f"{stamp} step {step} {note}\n")

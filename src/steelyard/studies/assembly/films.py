@@ -33,7 +33,7 @@ def film_pairs(
         ValueError: The task cannot be drawn; says what is missing.
     """
     env = policy.run.env
-    base = base_of(env, policy.base, jax.random.key(0))
+    base = base_of(env, policy.base)
     evaluator = SuccessEvaluator(env, base, 1, 1)
     untrained = create_agent(policy.run, policy.base)(jax.random.key(0), 0)
     agents = [jax.tree.map(lambda x: np.asarray(x)[None], a) for a in (untrained, policy.agent)]

@@ -37,10 +37,9 @@ def plan_cells(config: AssemblyConfig) -> list[Cell]:
         cells += bases.values()
         for name in part.arms:
             run = run_of(part, name)
-            size = run.loop.iterations * run.loop.num_envs * run.loop.num_env_steps
             settings = Residual(run, part.eval_episodes)
             cells += [
-                Cell("assembly", name, seed, settings, axes, bases[seed], size)
+                Cell("assembly", name, seed, settings, axes, bases[seed], run.loop.frames)
                 for seed in part.seeds
             ]
     return cells

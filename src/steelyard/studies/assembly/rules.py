@@ -36,8 +36,7 @@ def _check_part(part: Part) -> None:
     if part.eval_episodes < 2:
         raise ValueError(f"eval_episodes must be at least 2, got {part.eval_episodes}")
     loop, env = part.run.loop, part.run.env
-    interval = loop.checkpoint_interval
-    training_seeds(0, loop.num_envs, 0 if interval is None else loop.iterations // interval)
+    training_seeds(0, loop.num_envs, loop.last_generation)
     if env == PLANE:
         stray = [name for name in part.arms if ARMS[name].on_success is not None]
         if stray:

@@ -5,7 +5,6 @@ through: losses.
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,11 +15,9 @@ from steelyard.studies.car.execute import execute
 from steelyard.studies.car.plan import plan_cells
 from steelyard.studies.car.report import study_records
 from steelyard.studies.car.sources import pinned, simulated_parts, simulated_source
-from steelyard.studies.cells import Cell, Store
+from steelyard.studies.cells import Cell, Store, share_of_a_core
 from steelyard.training.group import Ticker
 from steelyard.training.metrics import SinkOptions
-
-MOST_TOGETHER = 10
 
 
 class CarStudy:
@@ -64,7 +61,7 @@ class CarStudy:
 
     def group_size(self, cells: Sequence[Cell]) -> int:
         """Runs of one program, shared out to the cores, since each core takes one at a time."""
-        return min(-(-len(cells) // (os.cpu_count() or 1)), MOST_TOGETHER)
+        return share_of_a_core(cells)
 
     def execute(
         self,

@@ -1,7 +1,6 @@
 """Runs groups of cells of the imitation study and writes what each of them measured."""
 
 import datetime
-import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from steelyard.envs.registry import env_spec
 from steelyard.envs.seeding import start_seeds, training_seeds
 from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.evaluation.rollouts import record_episodes
-from steelyard.studies.cells import Cell, Store, open_folders
+from steelyard.studies.cells import Cell, Store, logged, open_folders
 from steelyard.studies.hardware import hardware
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import Anchor, Expert
@@ -87,7 +86,7 @@ def _execute(
         tick(1)
         return
     try:
-        _train(cells, group, config, store, functools.partial(_tick_and_log, tick, folders))
+        _train(cells, group, config, store, logged(tick, folders))
     finally:
         group.close()
 
@@ -201,12 +200,3 @@ def _finish(folder: RunFolder, returns: np.ndarray, more: dict[str, Any]) -> Non
         folder.set_status("done")
     else:
         folder.set_status("diverged", error="the trained policy's actions are not finite")
-
-
-def _tick_and_log(tick: Ticker, folders: Sequence[RunFolder], step: int, note: str = "") -> None:
-    """Show progress, and keep it in every run's ``run.log``."""
-    tick(step, note)
-    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    for folder in folders:
-        with (folder.path / "run.log").open("a") as log:
-            log.write(f"{stamp} step {step} {note}\n")
