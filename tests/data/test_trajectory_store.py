@@ -36,18 +36,22 @@ def store_of(lengths, ends, **room):
     return TrajectoryStore.of(data, **room)
 
 
-def inserted(store, name, steps, ended):
-    new = episode(name, steps, ended)
+@jax.jit
+def appended(store, observation, action, reward, terminated, after, ended):
+    return TrajectoryStore.append(store, observation, action, reward, terminated, after, ended)
 
-    def padded(x, size):
-        return jnp.asarray(np.pad(x, [(0, size - len(x)), *[(0, 0)] * (x.ndim - 1)]))
 
-    flags = np.zeros(steps, bool)
-    flags[-1] = ended
-    return jax.jit(TrajectoryStore.insert)(
-        store, padded(new.observations, LONGEST + 1), padded(new.actions, LONGEST),
-        padded(new.rewards, LONGEST), padded(flags, LONGEST), jnp.asarray(steps),
-    )  # fmt: skip
+def inserted(store, name, steps, ended, whole=True):
+    """Play an episode into the store step by step; the last step leaves it open unless whole."""
+    new, changed = episode(name, steps, ended), None
+    for t in range(steps):
+        last = t == steps - 1
+        store, other = appended(
+            store, new.observations[t], new.actions[t], new.rewards[t],
+            jnp.asarray(last and ended), new.observations[t + 1], jnp.asarray(last and whole),
+        )  # fmt: skip
+        changed = other if changed is None else changed | other
+    return store, changed
 
 
 def check(store, item, start, chunk, name, steps, ended):
@@ -113,17 +117,37 @@ def test_new_trajectories_go_round_and_give_up_whole_what_they_overwrite(shapes)
                 check(store, item, start, 3, own, length, over)
 
 
-def test_nothing_is_added_where_no_steps_were_played():
+def test_an_open_trajectory_grows_and_only_its_whole_chunks_train_the_critic():
     store = store_of([4], [True], new_steps=12, new_items=2)
-    after, changed = inserted(store, 9, 1, True)
-    none = jax.jit(TrajectoryStore.insert)(
-        after, jnp.full((LONGEST + 1, 2), 7.0), jnp.full((LONGEST, 1), 7.0),
-        jnp.full(LONGEST, 7.0), jnp.ones(LONGEST, bool), jnp.asarray(0),
-    )  # fmt: skip
-    assert changed.tolist() == [False, True, False]
-    assert not none[1].any()
-    for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(none[0]), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for steps in range(1, LONGEST + 1):
+        grown, changed = inserted(store, 9, steps, False, whole=False)
+        assert changed.tolist() == [False, True, False]
+        assert grown.length.tolist() == [4, steps, 0]
+        assert grown.critic_starts(3).tolist() == [4, max(steps - 2, 0), 0]
+        for start in range(steps):
+            check(grown, 1, start, 3, 9, steps, False)
+
+
+def test_a_trajectory_that_is_cut_stays_and_the_next_begins_behind_it():
+    store = store_of([4], [True], new_steps=12, new_items=2)
+    store = inserted(store, 9, 2, False, whole=False)[0].close()
+    assert int(store.open_steps) == 0
+    again = store.close()  # there is nothing to close
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), store, again))
+    store, _ = inserted(store, 8, 3, True)
+    for item, (name, steps, ended) in enumerate([(0, 4, True), (9, 2, False), (8, 3, True)]):
+        for start in range(steps):
+            check(store, item, start, 3, name, steps, ended)
+
+
+def test_rows_to_spare_change_no_chunk():
+    store = store_of([4, 2], [True, False], new_steps=6, new_items=1, offline_rows=20)
+    store, _ = inserted(store, 7, 5, False)
+    for item, (name, steps, ended) in enumerate([(0, 4, True), (1, 2, False), (7, 5, False)]):
+        for start in range(steps):
+            check(store, item, start, 3, name, steps, ended)
+    with pytest.raises(ValueError, match="the dataset needs 8 rows, offline_rows is 7"):
+        store_of([4, 2], [True, False], offline_rows=7)
 
 
 def test_a_store_without_room_takes_no_new_trajectory():

@@ -23,6 +23,10 @@ EXAMPLES = {
         ("assembly/PegInsertSide-v3", {"max_episode_steps": 40}, False),
         ("assembly/Assembly-v3", {"max_episode_steps": 40, "on_success": "continue"}, False),
     ],
+    "sparse/": [
+        ("sparse/HandlePress-v3", {"max_episode_steps": 40}, False),
+        ("sparse/Fork-v0", {}, False),
+    ],
 }
 ALL = [example for examples in EXAMPLES.values() for example in examples]
 IDS = [example[0] for example in ALL]

@@ -53,7 +53,7 @@ def generate_assembly(rest: list[str]) -> None:
     out = options.out or Path("expert_data") / expert.env_id / expert.tier / f"seed{options.seed}"
     if out.exists() and not options.overwrite:
         raise FileExistsError(f"{out} exists. Choose another --out, or pass --overwrite.")
-    total = play_steps(expert, options.episodes)
+    total = play_steps(expert.env_id, options.episodes)
     with progress(f"{expert.task}, {expert.tier}", total) as tick:
         episodes = play(expert, options.seed, options.episodes, tick)
     print(_summary(expert, episodes))

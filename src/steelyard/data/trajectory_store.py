@@ -1,9 +1,10 @@
-"""Whole trajectories on the device, from which chunks are drawn, offline ones and new ones.
+"""Trajectories on the device, from which chunks are drawn, offline ones and new ones.
 
 An item is a trajectory and keeps its place as long as it is held. Its ``T`` steps and its final
 observation lie in ``T + 1`` rows end to end, so what an action led to is always the next row, and a
 chunk is cut at the end of its own trajectory by arithmetic alone. New trajectories go round in rows
-and places of their own behind the offline ones; what they overwrite is given up whole.
+and places of their own behind the offline ones and grow step by step; what one can reach is given
+up whole when it begins.
 """
 
 import equinox as eqx
@@ -27,8 +28,10 @@ class TrajectoryStore(eqx.Module):
         terminated: Whether the task ended in that step; false in final rows.
         offset: First row of each item.
         length: Steps of each item; 0 where the place is free.
-        next_row: Where the next new trajectory is written.
+        beyond: Steps of its episode behind it, where an item is a segment of one.
+        next_row: First row of the new trajectory that is open, or else of the next one.
         next_place: Its item.
+        open_steps: Steps of the one that is open; 0 where none is.
         offline_rows: Rows that are never overwritten.
         offline_items: Items likewise.
         longest: Most steps of a new trajectory.
@@ -40,20 +43,32 @@ class TrajectoryStore(eqx.Module):
     terminated: Bool[Array, "*seed row"]
     offset: Int[Array, "*seed item"]
     length: Int[Array, "*seed item"]
+    beyond: Int[Array, "*seed item"]
     next_row: Int[Array, "*seed"]
     next_place: Int[Array, "*seed"]
+    open_steps: Int[Array, "*seed"]
     offline_rows: int = eqx.field(static=True)
     offline_items: int = eqx.field(static=True)
     longest: int = eqx.field(static=True)
 
     @classmethod
-    def of(cls, data: Demonstrations, new_steps: int = 0, new_items: int = 0) -> "TrajectoryStore":
+    def of(
+        cls,
+        data: Demonstrations,
+        new_steps: int = 0,
+        new_items: int = 0,
+        offline_rows: int | None = None,
+        segment: int | None = None,
+    ) -> "TrajectoryStore":
         """Put a dataset on the device, with room for new trajectories behind it.
 
         Args:
             data: Episodes with rewards.
             new_steps: Least number of new steps to keep.
             new_items: New trajectories to keep at most.
+            offline_rows: Rows for the dataset, so that stores of several are of one shape; none
+                takes what it needs, a row a step and one more an episode.
+            segment: Steps of an item, where episodes are cut into several; see :func:`segments`.
 
         Raises:
             DatasetError: The dataset has no rewards.
@@ -64,7 +79,16 @@ class TrajectoryStore(eqx.Module):
         steps, longest = data.transitions_with_reward(), data.env_spec.max_episode_steps
         lengths = np.asarray(data.lengths, np.int32)
         offsets = np.concatenate([[0], np.cumsum(lengths + 1)]).astype(np.int32)
-        offline = int(offsets[-1])
+        used = int(offsets[-1])
+        cuts = [
+            (o, n, *cut)
+            for o, n in zip(offsets, lengths, strict=False)
+            for cut in segments(int(n), segment)
+        ]
+        items = np.array([(o + a, b - a, n - b) for o, n, a, b in cuts], np.int32)
+        offline = used if offline_rows is None else offline_rows
+        if offline < used:
+            raise ValueError(f"the dataset needs {used} rows, offline_rows is {offline}")
         # A block of the longest trajectory is written at a time, so the last one needs its room.
         rows = offline + (new_steps + 2 * longest + 2 if new_steps else 0)
         inside = np.arange(data.num_steps) + data.step_episodes()
@@ -76,16 +100,18 @@ class TrajectoryStore(eqx.Module):
         seen = jnp.zeros((rows, data.observations.shape[1]))
         room = np.zeros(new_items, np.int32)
         return cls(
-            observation=seen.at[:offline].set(jnp.asarray(data.observations)),
+            observation=seen.at[:used].set(jnp.asarray(data.observations)),
             action=laid(steps.action),
             reward=laid(steps.reward),
             terminated=laid(steps.terminated),
-            offset=jnp.asarray(np.concatenate([offsets[:-1], room + offline])),
-            length=jnp.asarray(np.concatenate([lengths, room])),
+            offset=jnp.asarray(np.concatenate([items[:, 0], room + offline])),
+            length=jnp.asarray(np.concatenate([items[:, 1], room])),
+            beyond=jnp.asarray(np.concatenate([items[:, 2], room])),
             next_row=jnp.asarray(offline, jnp.int32),
-            next_place=jnp.asarray(len(lengths), jnp.int32),
+            next_place=jnp.asarray(len(items), jnp.int32),
+            open_steps=jnp.asarray(0, jnp.int32),
             offline_rows=offline,
-            offline_items=len(lengths),
+            offline_items=len(items),
             longest=longest,
         )
 
@@ -105,9 +131,38 @@ class TrajectoryStore(eqx.Module):
         Args:
             chunk: Actions of a chunk.
         """
-        last = jnp.maximum(self.offset + self.length - 1, 0)
-        whole = jnp.maximum(self.length - chunk + 1, 0)
-        return jnp.where(self.terminated[last] & self.held, self.length, whole)
+        whole = jnp.clip(self.length + self.beyond - chunk + 1, 0, self.length)
+        return jnp.where(self.held & self.terminated[self._last], self.length, whole)
+
+    @property
+    def success(self) -> Bool[Array, " item"]:
+        """In which of them the task ended with the last step."""
+        return self.held & self.terminated[self._last] & (self.beyond == 0)
+
+    @property
+    def _last(self) -> Int[Array, " item"]:
+        """Last row of a step of each item's episode."""
+        return jnp.maximum(self.offset + self.length + self.beyond - 1, 0)
+
+    @property
+    def order(self) -> Int[Array, " item"]:
+        """0 for offline trajectories, then 1, 2, … in the order in which new ones began."""
+        items = self.length.shape[0]
+        room = max(items - self.offline_items, 1)
+        since = (jnp.arange(items) - self.next_place - (self.open_steps > 0)) % room
+        held = jnp.where(self.new, since + 1, 0)
+        return jnp.where(self.new, held - jnp.min(jnp.where(self.new, held, room)) + 1, 0)
+
+    def row_items(self) -> Int[Array, " row"]:
+        """The item that each row's step belongs to; their number where it belongs to none."""
+        rows, items = self.reward.shape[0], self.length.shape[0]
+        first = jnp.where(self.held, self.offset, rows)
+        begun = jnp.full(rows, -1, jnp.int32).at[first].set(jnp.arange(items), mode="drop")
+        row = jnp.arange(rows)
+        item = begun[jax.lax.cummax(jnp.where(begun >= 0, row, 0))]
+        place = jnp.maximum(item, 0)
+        inside = (item >= 0) & (row < self.offset[place] + self.length[place])
+        return jnp.where(inside, item, items)
 
     def chunks(
         self,
@@ -127,7 +182,7 @@ class TrajectoryStore(eqx.Module):
             with_next: Whether to take the data's chunk that follows, too.
         """
         first = self.offset[item] + start
-        end = self.offset[item] + self.length[item]
+        end = self.offset[item] + self.length[item] + self.beyond[item]
         found = self._returns(first, end, chunk, gamma)
         after = first + found.steps
         following, known = None, None
@@ -146,76 +201,76 @@ class TrajectoryStore(eqx.Module):
             next_known=known,
         )
 
-    def insert(
+    def append(
         self,
-        observations: Float[Array, "frame obs"],
-        actions: Float[Array, "step act"],
-        rewards: Float[Array, " step"],
-        terminated: Bool[Array, " step"],
-        length: Int[Array, ""],
+        observation: Float[Array, " obs"],
+        action: Float[Array, " act"],
+        reward: Float[Array, ""],
+        terminated: Bool[Array, ""],
+        next_observation: Float[Array, " obs"],
+        ended: Bool[Array, ""],
     ) -> tuple["TrajectoryStore", Bool[Array, " item"]]:
-        """Add a trajectory behind the last new one, and give up whole what it overwrites.
+        """Add a step to the trajectory that is open, or begin one with it.
 
         Args:
-            observations: ``longest + 1`` of them; those behind ``length`` are not read.
-            actions: ``longest`` of them, likewise.
-            rewards: Likewise.
-            terminated: Likewise.
-            length: Its steps; 0 adds nothing.
+            observation: Before the step.
+            action: In ``[-1, 1]``.
+            reward: What it paid.
+            terminated: Whether the task ended in it.
+            next_observation: What it led to: the true final observation.
+            ended: Whether the trajectory ends with it.
 
         Returns:
             The store, and which places now hold another trajectory than before, or none.
+
+        Raises:
+            ValueError: The store has no room for new trajectories.
         """
         block, rows = self.longest + 1, self.reward.shape[0]
-        room = rows - self.offline_rows >= block
-        if not room or self.length.shape[0] <= self.offline_items:
+        items = self.length.shape[0]
+        if rows - self.offline_rows < block or items <= self.offline_items:
             raise ValueError(
                 "this store has no room for new trajectories; make it with new_steps and new_items"
             )
-        wraps = self.next_row + block > rows
+        begins = self.open_steps == 0
+        wraps = begins & (self.next_row + block > rows)
         at = jnp.where(wraps, self.offline_rows, self.next_row)
-        inside = jnp.arange(block) < length
-        item = jnp.arange(self.length.shape[0])
+        item = jnp.arange(items)
+        here = item == self.next_place
         overlaps = (self.offset < at + block) & (self.offset + self.length + 1 > at)
-        gone = self.new & overlaps | (item == self.next_place)
-        gone = gone & (item >= self.offline_items) & (length > 0)
-        here = (item == self.next_place) & (length > 0)
-
-        def write(store: Array, values: Array, kept: Array) -> Array:
-            values = jnp.pad(values, [(0, block - values.shape[0]), *[(0, 0)] * (values.ndim - 1)])
-            values = jnp.where(kept.reshape((-1,) + (1,) * (values.ndim - 1)), values, 0)
-            old = jax.lax.dynamic_slice_in_dim(store, at, block)
-            chosen = jnp.where(length > 0, values.astype(store.dtype), old)
-            return jax.lax.dynamic_update_slice_in_dim(store, chosen, at, 0)
-
-        last_place = self.length.shape[0]
-        after = jnp.where(
-            self.next_place + 1 >= last_place, self.offline_items, self.next_place + 1
+        gone = begins & (self.new & overlaps | here)
+        row, steps = at + self.open_steps, self.open_steps + 1
+        following = jnp.where(self.next_place + 1 >= items, self.offline_items, self.next_place + 1)
+        store = TrajectoryStore(
+            observation=self.observation.at[row].set(observation).at[row + 1].set(next_observation),
+            action=self.action.at[row].set(action).at[row + 1].set(0.0),
+            reward=self.reward.at[row].set(reward).at[row + 1].set(0.0),
+            terminated=self.terminated.at[row].set(terminated).at[row + 1].set(False),
+            offset=jnp.where(here, at, self.offset),
+            length=jnp.where(here, steps, jnp.where(gone, 0, self.length)),
+            beyond=self.beyond,
+            next_row=jnp.where(ended, row + 2, at),
+            next_place=jnp.where(ended, following, self.next_place),
+            open_steps=jnp.where(ended, 0, steps),
+            offline_rows=self.offline_rows,
+            offline_items=self.offline_items,
+            longest=self.longest,
         )
-        store = eqx.tree_at(
-            lambda s: (
-                s.observation,
-                s.action,
-                s.reward,
-                s.terminated,
-                s.offset,
-                s.length,
-                s.next_row,
-                s.next_place,
-            ),
+        return store, gone
+
+    def close(self) -> "TrajectoryStore":
+        """End the trajectory that is open, as a time limit would."""
+        items, is_open = self.length.shape[0], self.open_steps > 0
+        following = jnp.where(self.next_place + 1 >= items, self.offline_items, self.next_place + 1)
+        return eqx.tree_at(
+            lambda s: (s.next_row, s.next_place, s.open_steps),
             self,
             (
-                write(self.observation, observations, jnp.arange(block) <= length),
-                write(self.action, actions, inside),
-                write(self.reward, rewards, inside),
-                write(self.terminated, terminated, inside),
-                jnp.where(here, at, self.offset),
-                jnp.where(here, length, jnp.where(gone, 0, self.length)),
-                jnp.where(length > 0, at + length + 1, self.next_row),
-                jnp.where(length > 0, after, self.next_place),
+                jnp.where(is_open, self.next_row + self.open_steps + 1, self.next_row),
+                jnp.where(is_open, following, self.next_place),
+                jnp.zeros_like(self.open_steps),
             ),
         )
-        return store, gone | here
 
     def _rows(
         self, first: Int[Array, " batch"], end: Int[Array, " batch"], chunk: int
@@ -228,3 +283,18 @@ class TrajectoryStore(eqx.Module):
     ) -> ChunkReturn:
         rows = self._rows(first, end, chunk)
         return chunk_return(self.reward[rows], self.terminated[rows], end - first, gamma)
+
+
+def segments(steps: int, length: int | None) -> list[tuple[int, int]]:
+    """First step and end of each segment of an episode; a rest below half joins its neighbour.
+
+    Args:
+        steps: Of the episode.
+        length: Of a segment; none leaves the episode whole.
+    """
+    if length is None or steps < length + length // 2:
+        return [(0, steps)]
+    edges = list(range(0, steps, length))
+    if 2 * (steps - edges[-1]) < length:
+        edges.pop()
+    return list(zip(edges, [*edges[1:], steps], strict=True))

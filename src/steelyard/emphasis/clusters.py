@@ -35,8 +35,13 @@ def cluster_labels(
             f"k must be between 1 and the number of distinct items, {distinct}, got {k}."
         )
     found = np.asarray(KMeans(k, n_init=10, random_state=seed).fit(features).labels_)  # pyright: ignore[reportArgumentType]
-    _, first, sizes = np.unique(found, return_index=True, return_counts=True)
+    return number_by_size(found)
+
+
+def number_by_size(labels: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
+    """Number clusters ``0, 1, …``, the largest first; of equal ones that of the first item."""
+    names, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     order = np.lexsort((first, -sizes))
-    rank = np.empty(k, np.int32)
-    rank[order] = np.arange(k)
-    return rank[found]
+    rank = np.empty(len(names), np.int32)
+    rank[order] = np.arange(len(names))
+    return rank[np.searchsorted(names, labels)]

@@ -16,6 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 EMA = 0.9
 """Decay of the running mean."""
+_UPPER_SHARES = {"avg_reward": 1.0, "uhm_reward": 0.5, "uqm_reward": 0.25}
+REWARD_SCORES = (*_UPPER_SHARES, "min_reward", "success_binary", "uniform")
+"""Scores by rewards alone."""
 
 
 class TrajectoryPriorities(eqx.Module):
@@ -52,6 +55,15 @@ class TrajectoryPriorities(eqx.Module):
         mean = jnp.where(touched, decay * self.mean + (1.0 - decay) * fresh, self.mean)
         return TrajectoryPriorities(mean, self.count + touched.astype(jnp.int32))
 
+    def seen_legacy(
+        self, drawn: Int[Array, " draw"], errors: Float[Array, " draw"], decay: float = EMA
+    ) -> "TrajectoryPriorities":
+        """Take in a batch as the reference does: its first trajectory gets the mean of all.
+
+        It is here to be compared with; every other trajectory stays unscored.
+        """
+        return self.seen(drawn[:1], jnp.mean(errors, keepdims=True), decay)
+
     def forget(self, items: Bool[Array, " item"]) -> "TrajectoryPriorities":
         """Start anew where a place now holds another trajectory."""
         return TrajectoryPriorities(
@@ -83,7 +95,7 @@ def reward_scores(
             the upper quarter and half, rounded up; ``success_binary``, 2 where the largest reward
             is above the least of all trajectories' and 0.1 elsewhere; ``uniform``, 1.
         rewards: Of all steps; steps of an item stand together.
-        item: Which item each step belongs to, ascending.
+        item: Which item each step belongs to; ``items`` where it belongs to none.
         items: How many there are; one without steps scores 0.
 
     Raises:
@@ -98,12 +110,12 @@ def reward_scores(
         return jnp.where(some, jax.ops.segment_min(rewards, item, items), 0.0)
     if kind == "success_binary":
         largest = jax.ops.segment_max(rewards, item, items)
-        return jnp.where(some, jnp.where(largest > jnp.min(rewards), 2.0, 0.1), 0.0)
-    shares = {"avg_reward": 1.0, "uhm_reward": 0.5, "uqm_reward": 0.25}
-    if kind not in shares:
-        legal = ", ".join([*shares, "min_reward", "success_binary", "uniform"])
+        least = jnp.min(jnp.where(item < items, rewards, jnp.inf))
+        return jnp.where(some, jnp.where(largest > least, 2.0, 0.1), 0.0)
+    if kind not in _UPPER_SHARES:
+        legal = ", ".join(REWARD_SCORES)
         raise ValueError(f"score by rewards is one of {legal}, got {kind!r}")
-    kept = jnp.ceil(shares[kind] * length)
+    kept = jnp.ceil(_UPPER_SHARES[kind] * length)
     # Sorted within each item, the largest first; a step's place follows from its item's offset.
     _, falling = jax.lax.sort((item, -rewards), num_keys=2)
     place = jnp.arange(rewards.shape[0]) - (jnp.cumsum(length) - length)[item]

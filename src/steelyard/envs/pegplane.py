@@ -16,15 +16,14 @@ the three velocities (shares of the largest), and 1 where the tip is in the hole
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from steelyard.envs.base import Step, checked_action, checked_seeds
+from steelyard.envs.traced import TracedEnv, TracedTask
 from steelyard.types import EnvSpec
 
 HORIZON = 80
@@ -106,12 +105,19 @@ def reading_policy(observation: Float[np.ndarray, "batch 8"]) -> Float[np.ndarra
     return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
+def _pay(success: Array) -> Array:
+    return success.astype(jnp.float32)
+
+
+TASK = TracedTask(begin, observe, move, _pay)
+
+
 def peg_plane_spec(name: str = "PegPlane-v0") -> EnvSpec:
     """Describe the task."""
     return EnvSpec(f"assembly/{name}", 8, (-1.0,) * 3, (1.0,) * 3, HORIZON, can_terminate=True)
 
 
-class PegPlaneEnv:
+class PegPlaneEnv(TracedEnv):
     """The task, all environments in one compiled step; implements ``VectorEnv``."""
 
     def __init__(self, name: str, seeds: Sequence[int], on_success: str = "terminate"):
@@ -127,43 +133,4 @@ class PegPlaneEnv:
         """
         if on_success != "terminate":
             raise ValueError(f"{name}: on_success is 'terminate', got {on_success!r}")
-        self.spec = peg_plane_spec(name)
-        self._seeds = jnp.asarray(checked_seeds(seeds), jnp.int32)
-        self.num_envs = len(seeds)
-        self._state: Any = None
-        self._episodes = jnp.zeros(self.num_envs, jnp.int32)
-
-    def reset(self) -> np.ndarray:
-        """Start a new episode everywhere and return observations ``[env, obs]``."""
-        if self._state is not None:
-            self._episodes = self._state.episode + 1
-        self._state, observation = _start(self._seeds, self._episodes)
-        return np.asarray(observation)
-
-    def step(self, action: np.ndarray) -> Step:
-        """Step everywhere; see ``VectorEnv``."""
-        action = checked_action(action, self.spec, self.num_envs)
-        self._state, results = _advance(self._state, jnp.asarray(action, jnp.float32))
-        return Step(*(np.asarray(x) for x in results))
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-
-@jax.jit
-def _start(seeds: Array, episodes: Array) -> tuple[PegState, Array]:
-    state = jax.vmap(begin)(seeds, episodes)
-    return state, jax.vmap(observe)(state)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _advance(state: PegState, action: Array) -> tuple[PegState, tuple]:
-    def one(state: PegState, action: Array) -> tuple:
-        moved, success, late = move(state, action)
-        fresh = begin(state.seed, state.episode + 1)
-        ended = success | late
-        following = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, moved)
-        reward = success.astype(jnp.float32)
-        return following, (observe(following), observe(moved), reward, success, late)
-
-    return jax.vmap(one)(state, action)
+        super().__init__(peg_plane_spec(name), TASK, seeds)

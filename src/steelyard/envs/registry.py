@@ -7,6 +7,7 @@ id                        task
 ``gymnasium/<id>``        gymnasium's, one environment after the other
 ``probe/<name>``          a probe with a known solution (``steelyard.envs.probes``)
 ``assembly/<name>``       insertion and assembly by a robot arm (``ASSEMBLY_TASKS``)
+``sparse/<name>``         -1 a step, 0 at success, which ends the episode (``SPARSE_TASKS``)
 a name of your own        what you registered with ``register_env``
 ========================  ======================================================================
 """
@@ -18,10 +19,12 @@ from typing import Any
 
 from steelyard.envs.base import VectorEnv
 from steelyard.envs.envpool import EnvPoolEnv, envpool_ids, envpool_spec
+from steelyard.envs.fork import ForkEnv, fork_spec
 from steelyard.envs.gymnasium import GymnasiumEnv
 from steelyard.envs.metaworld import AssemblyTaskEnv, assembly_spec
 from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec
 from steelyard.envs.probes import PROBES, ProbeEnv, probe_spec
+from steelyard.envs.sparse import LIMITS, SparseTaskEnv, sparse_spec
 from steelyard.types import EnvSpec
 
 
@@ -57,6 +60,10 @@ ASSEMBLY_TASKS: dict[str, Task] = {
     "Assembly-v3": (AssemblyTaskEnv, assembly_spec),
     "PegPlane-v0": (PegPlaneEnv, peg_plane_spec),
 }
+SPARSE_TASKS: dict[str, Task] = {
+    "Fork-v0": (ForkEnv, fork_spec),
+    **{name: (SparseTaskEnv, sparse_spec) for name in LIMITS},
+}
 
 
 def _family_of(prefix: str, tasks: dict[str, Task]) -> Family:
@@ -82,6 +89,7 @@ FAMILIES: dict[str, Family] = {
     "gymnasium/": Family(GymnasiumEnv, _describe_by_building(GymnasiumEnv), lambda: ()),
     "probe/": Family(ProbeEnv, probe_spec, lambda: tuple(PROBES)),
     "assembly/": _family_of("assembly/", ASSEMBLY_TASKS),
+    "sparse/": _family_of("sparse/", SPARSE_TASKS),
 }
 
 _registered: dict[str, Callable[..., VectorEnv]] = {}

@@ -12,15 +12,23 @@ from steelyard.numerics.statistics import bootstrap_band
 from steelyard.reports import theme as themes
 from steelyard.reports.model import ArmSummary, Summary
 from steelyard.reports.records import Record, finite, label
+from steelyard.reports.spec import CurveSet
 from steelyard.reports.theme import LIGHT, NORMAL, SMALL, Theme
 
 
-def curves_figure(records: Sequence[Record], summary: Summary, theme: Theme = LIGHT) -> Figure:
+def curves_figure(
+    records: Sequence[Record],
+    summary: Summary,
+    theme: Theme = LIGHT,
+    only: CurveSet | None = None,
+) -> Figure:
     """Draw the primary metric during training, against frames and against seconds.
 
-    Arms that take no frames appear in the first panel as a level, their final mean.
+    Arms that take no frames appear in the first panel as a level, their final mean. With ``only``
+    the figure has its arms alone, and its title.
     """
     spec, metric = summary.spec, summary.spec.primary
+    arms = [a for a in summary.arms if only is None or a.label in only.arms]
     figure = themes.new_figure(9.2, 4.5, theme)
     levels: list[str] = []
     with_curve = {label(record, spec.primary_axes) for record in records if record.curve}
@@ -30,7 +38,7 @@ def curves_figure(records: Sequence[Record], summary: Summary, theme: Theme = LI
     ):
         themes.style(panel, theme)
         drawn = 0
-        for arm in summary.arms:
+        for arm in arms:
             runs = [r for r in records if label(r, spec.primary_axes) == arm.label]
             curves = [c for r in runs if len((c := _curve(r, x_name, metric.name))[0])]
             drawn += len(curves)
@@ -53,11 +61,11 @@ def curves_figure(records: Sequence[Record], summary: Summary, theme: Theme = LI
     themes.heading(
         panels[0],
         theme,
-        f"{themes.sentence(metric.title)} during training",
+        only.title if only else f"{themes.sentence(metric.title)} during training",
         "Line: mean over seeds.  Band: 95 % interval.  Thin: one seed."
         + (f"  Level: final mean of {', '.join(dict.fromkeys(levels))}." if levels else ""),
     )
-    _legend(figure, summary, [a for a in summary.arms if a.label in with_curve], theme)
+    _legend(figure, summary, [a for a in arms if a.label in with_curve], theme)
     return figure
 
 

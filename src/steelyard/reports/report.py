@@ -29,8 +29,8 @@ def write_report(records: Sequence[Record], spec: StudyReport, folder: Path) -> 
 
     Returns:
         Path by file name: ``summary.json``, ``results.txt``, ``results.json``, ``results.csv``,
-        ``results.md``, ``comparison.png``, ``curves.png``, ``report.html`` and, for each axis with
-        several values, ``<axis>.png``. Where the spec compares tails, also ``slopes.png``,
+        ``results.md``, ``comparison.png``, ``curves.png``, ``report.html``, the figures of the
+        spec's ``curve_sets`` and, for each axis with several values, ``<axis>.png``. Where the spec compares tails, also ``slopes.png``,
         ``exceedance_<axis value>.png``, ``quantile_ratio.png`` and, with a frontier,
         ``frontier.png``.
 
@@ -86,6 +86,12 @@ def draw(records: Sequence[Record], summary: Summary) -> dict[str, Picture]:
             "The mean is drawn where all seeds of an arm have been evaluated.",
         ),
     }
+    for curves in summary.spec.curve_sets:
+        pictures[curves.file] = _picture(
+            lambda theme, curves=curves: curves_figure(records, summary, theme, curves),
+            f"Line charts of {metric.title} during training of some arms: {curves.title}.",
+            "",
+        )
     for axis in figures.varying_axes(summary):
         title = summary.spec.axis_title(axis).lower()
         pictures[f"{axis}.png"] = _picture(

@@ -20,6 +20,7 @@ _OPTIONAL = (
     "controls",
     "panels",
     "also_compared",
+    "curve_sets",
 )
 
 
@@ -96,6 +97,21 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
+class CurveSet:
+    """A figure of the primary metric during training, of some arms at the primary axis values.
+
+    Attributes:
+        file: Its name, ending in ``.png``.
+        title: What it shows.
+        arms: Arms in it.
+    """
+
+    file: str
+    title: str
+    arms: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Panel:
     """A table of its own: more metrics of the arms at some axis values, means over seeds.
 
@@ -138,6 +154,7 @@ class StudyReport:
         controls: Arms shown beside the frontier and the curves of exceedance.
         panels: Tables of their own, after those of all arms.
         also_compared: Names of metrics whose comparisons are tabulated beside the primary one's.
+        curve_sets: Figures of curves of some arms, beside that of all.
     """
 
     study: str
@@ -161,6 +178,7 @@ class StudyReport:
     controls: tuple[str, ...] = ()
     panels: tuple[Panel, ...] = ()
     also_compared: tuple[str, ...] = ()
+    curve_sets: tuple[CurveSet, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a spec that refers to metrics or arms it does not define."""
@@ -183,6 +201,7 @@ class StudyReport:
             "tails": [n for c in self.tails for n in (c.arm, c.baseline)],
             "frontier": self.frontier,
             "controls": self.controls,
+            "curve_sets": [name for curves in self.curve_sets for name in curves.arms],
         }
         for field, names in named.items():
             for name in names:

@@ -8,6 +8,7 @@ STUDIES = {
     "imitation": "steelyard.studies.imitation",
     "car": "steelyard.studies.car",
     "assembly": "steelyard.studies.assembly",
+    "offline2online": "steelyard.studies.offline2online",
 }
 """Module of each study; its ``STUDY`` is the study. Imported only when asked for."""
 

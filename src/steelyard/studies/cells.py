@@ -164,9 +164,9 @@ def logged(tick: Ticker, folders: Sequence[RunFolder]) -> Ticker:
     return tell
 
 
-def share_of_a_core(cells: Sequence[Cell]) -> int:
+def share_of_a_core(cells: Sequence[Cell], most: int = MOST_TOGETHER) -> int:
     """Cells that train together where each core takes one program: shared out, but not too many."""
-    return min(-(-len(cells) // (os.cpu_count() or 1)), MOST_TOGETHER)
+    return min(-(-len(cells) // (os.cpu_count() or 1)), most)
 
 
 def ready(group: Sequence[Cell], store: Store) -> list[Cell]:

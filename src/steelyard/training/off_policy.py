@@ -18,6 +18,7 @@ import numpy as np
 from steelyard.envs.base import Step, VectorEnv
 from steelyard.envs.seeding import MAX_GENERATIONS
 from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.offline import crossed
 from steelyard.training.programs import OffPolicyProblem, Programs, State
 from steelyard.types import EnvSpec
 
@@ -169,11 +170,6 @@ def _spec_of(make_env: Callable[[int], VectorEnv]) -> EnvSpec:
 def as_numpy(metrics: dict[str, jax.Array]) -> dict[str, np.ndarray]:
     """Metrics on the host, ``[seed]`` each."""
     return {name: np.asarray(value) for name, value in metrics.items()}
-
-
-def crossed(frames: int, rows: int, interval: int | None) -> bool:
-    """Whether the last ``rows`` frames reached a multiple of ``interval``."""
-    return interval is not None and frames // interval > (frames - rows) // interval
 
 
 class EpisodeReturns:

@@ -57,6 +57,20 @@ class OfflineState(NamedTuple):
     best_loss: Array
 
 
+class Judge(NamedTuple):
+    """What is measured beside the losses.
+
+    Attributes:
+        evaluate: ``stacked learner -> {metric: [seed]}``; none evaluates nothing.
+        interval: Steps between evaluations; none evaluates at the end only.
+        prefix: Stands before the names of the learner's metrics.
+    """
+
+    evaluate: Callable[[Any], dict[str, np.ndarray]] | None = None
+    interval: int | None = None
+    prefix: str = ""
+
+
 Pack = Literal["vmap", "map"]
 
 
@@ -78,6 +92,7 @@ def train_offline(
     *,
     shared: Any = None,
     pack: Pack = "vmap",
+    judge: Judge = Judge(),
 ) -> Any:
     """Train a group of runs on stacked data and return the stacked learner that is kept.
 
@@ -92,6 +107,7 @@ def train_offline(
             ``(shared, own)``.
         pack: How the runs share one program: all in one batch (``vmap``, for a GPU, and on a CPU
             for narrow networks), or one after the other (``map``, else on a CPU).
+        judge: What is measured beside the losses.
 
     Returns:
         The learner of least validation loss, or the last one where nothing is held out.
@@ -141,16 +157,22 @@ def train_offline(
     while step < config.steps:
         chunk = min(config.log_interval, config.steps - step)
         state, metrics, held_out = advance(state, data, shared, keys, step, chunk)
-        values = {name: np.asarray(value) for name, value in metrics.items()}
+        values = {judge.prefix + name: np.asarray(value) for name, value in metrics.items()}
         step += chunk
         # A held-out loss that is not finite is never the least; the run itself may go on.
         group.freeze_non_finite(step, values)
         values |= {name: np.asarray(value) for name, value in held_out.items()}
         group.log(step, values)
         tick(step, f"loss {np.mean(values['train/loss']):.2g}" if "train/loss" in values else "")
-        interval = config.checkpoint_interval
-        due = interval is not None and step // interval > (step - chunk) // interval
-        if due or step >= config.steps:
+        ends = step >= config.steps
+        if judge.evaluate is not None and (ends or crossed(step, chunk, judge.interval)):
+            group.log(step, judge.evaluate(state.agent))
+        if ends or crossed(step, chunk, config.checkpoint_interval):
             generation += 1
             group.save(state, step, generation)
     return state.best
+
+
+def crossed(steps: int, done: int, interval: int | None) -> bool:
+    """Whether the last ``done`` of ``steps`` steps reached a multiple of ``interval``."""
+    return interval is not None and steps // interval > (steps - done) // interval

@@ -5,12 +5,14 @@ Data flow: stores, and a density ratio over trajectories for critic and policy â
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.data.normalisation import Normaliser
@@ -18,7 +20,7 @@ from steelyard.data.trajectory_store import TrajectoryStore
 from steelyard.emphasis.measures import length_base
 from steelyard.emphasis.samplers import Systematic, Table, draw_starts_from
 from steelyard.training.group import RunGroup, Ticker
-from steelyard.training.offline import OfflineConfig, OfflineProblem, train_offline
+from steelyard.training.offline import Judge, OfflineConfig, OfflineProblem, train_offline
 from steelyard.types import ChunkBatch, EnvSpec
 
 
@@ -30,7 +32,11 @@ class OfflineRLRun:
     """Learner."""
     offline_steps: int = 1_000_000
     """Gradient steps."""
-    checkpoint_interval: int | None = None
+    log_interval: int = 500
+    """Gradient steps between rows of metrics."""
+    eval_interval: int | None = None
+    """Gradient steps between evaluations; none evaluates at the end only."""
+    save_interval: int | None = None
     """Gradient steps between checkpoints; none writes one at the end only."""
 
 
@@ -88,10 +94,26 @@ def drawing(
     )
 
 
-def draw_chunks(
-    config: ACFQLConfig, data: Drawing, key: PRNGKeyArray, size: int
-) -> tuple[ChunkBatch, Float[Array, " batch"]]:
-    """Draw chunks for critic and policy, each from its own distribution, and what they owe.
+class ChunkDraw(NamedTuple):
+    """Chunks for one update, and where they came from.
+
+    Attributes:
+        batch: Chunks for critic and policy.
+        items: Trajectory of each of the critic's chunks.
+        starts: Its first step.
+        owed: What each of the critic's chunks owes, 1 where nothing is emphasised.
+        actor_owed: The same of the policy's.
+    """
+
+    batch: ChunkBatch
+    items: Int[Array, " batch"]
+    starts: Int[Array, " batch"]
+    owed: Float[Array, " batch"]
+    actor_owed: Float[Array, " batch"]
+
+
+def draw_chunks(config: ACFQLConfig, data: Drawing, key: PRNGKeyArray, size: int) -> ChunkDraw:
+    """Draw chunks for critic and policy, each from its own distribution.
 
     Args:
         config: The learner's.
@@ -101,19 +123,19 @@ def draw_chunks(
     """
     critic_key, actor_key, order_key = jax.random.split(key, 3)
     store, sampler, steps = data.store, Systematic(), config.horizon_length
+    # Systematic draws come in order; the critic's tails are filled from half a batch away.
+    order = jax.random.permutation(order_key, size)
 
     def drawn(table: Table, starts: Array, key: PRNGKeyArray, with_next: bool) -> tuple:
         found = draw_starts_from(sampler, table, starts, key, size)
-        # Systematic draws come in order; the critic's tails are filled from half a batch away.
-        order = jax.random.permutation(order_key, size)
         item, start = found.trajectories[order], found.starts[order]
         part = store.chunks(item, start, steps, config.discount, with_next)
-        return part, found.correction[order]
+        return part, item, start, found.correction[order]
 
     weighted = config.use_weighted_target
-    critic, owed = drawn(data.critic, store.critic_starts(steps), critic_key, weighted)
-    actor, actor_owed = drawn(data.actor, store.length, actor_key, False)
-    return ChunkBatch(critic, actor, actor_owed), owed
+    critic, item, start, owed = drawn(data.critic, store.critic_starts(steps), critic_key, weighted)
+    actor, _, _, actor_owed = drawn(data.actor, store.length, actor_key, False)
+    return ChunkDraw(ChunkBatch(critic, actor), item, start, owed, actor_owed)
 
 
 def train_acfql_offline(
@@ -123,6 +145,7 @@ def train_acfql_offline(
     drawings: Sequence[Drawing],
     tick: Ticker = lambda step, note="": None,
     corrected: bool = False,
+    evaluate: Callable[[ACFQL], dict[str, np.ndarray]] | None = None,
 ) -> ACFQL:
     """Train a group of runs, each on its own trajectories; returns the stacked learner.
 
@@ -134,6 +157,7 @@ def train_acfql_offline(
         tick: Progress display.
         corrected: Whether losses are weighted by what the draws owe; else an emphasis changes what
             is learned, which is what balancing is for.
+        evaluate: ``stacked learner -> {metric: [seed]}``.
     """
     config = run.agent
 
@@ -143,12 +167,13 @@ def train_acfql_offline(
     def draw(
         agent: ACFQL, data: Drawing, key: PRNGKeyArray, rows: int
     ) -> tuple[ChunkBatch, Array | None]:
-        batch, owed = draw_chunks(config, data, key, rows)
-        if corrected:
-            return batch, owed
-        return ChunkBatch(batch.critic, batch.actor, jnp.ones_like(owed)), jnp.ones_like(owed)
+        found = draw_chunks(config, data, key, rows)
+        power = 1.0 if corrected else 0.0
+        batch = ChunkBatch(found.batch.critic, found.batch.actor, found.actor_owed**power)
+        return batch, found.owed**power
 
     problem = OfflineProblem(create, draw, None)
-    settings = OfflineConfig(run.offline_steps, checkpoint_interval=run.checkpoint_interval)
+    settings = OfflineConfig(run.offline_steps, run.log_interval, run.save_interval)
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *drawings)
-    return train_offline(problem, settings, group, stacked, config.batch_size, tick)
+    judge = Judge(evaluate, run.eval_interval, "offline_agent/")
+    return train_offline(problem, settings, group, stacked, config.batch_size, tick, judge=judge)

@@ -10,7 +10,7 @@ from steelyard.data.provenance import Provenance
 from steelyard.envs.registry import env_spec
 from steelyard.envs.scripted import ScriptedExpert, scripted_policies
 from steelyard.envs.seeding import start_seeds
-from steelyard.evaluation.rollouts import record_episodes
+from steelyard.evaluation.rollouts import Policies, record_episodes
 from steelyard.training.group import Ticker
 from steelyard.training.run_folder import versions
 
@@ -32,23 +32,40 @@ def play(
         count: How many to play.
         tick: Progress display, in steps of :func:`play_steps`.
     """
-    limit, starts, episodes = (
-        env_spec(expert.env_id).max_episode_steps,
-        start_seeds(seed, count),
-        [],
-    )
-    for number, first in enumerate(range(0, count, AT_ONCE)):
+
+    def policies(first: int, number: int) -> Policies:
+        return scripted_policies(expert.task, expert.tier, seed, number, first)
+
+    return play_in_parts(policies, expert.env_id, start_seeds(seed, count), tick)
+
+
+def play_in_parts(
+    policies: Callable[[int, int], Policies],
+    env: str,
+    starts: Sequence[int],
+    tick: Ticker = lambda step, note="": None,
+) -> list[Episode]:
+    """Play an episode from every start, not more at once than fit in memory.
+
+    Args:
+        policies: Place of the first episode of a part, and its number of them, to their policies.
+        env: Task.
+        starts: Start seeds.
+        tick: Progress display, in steps of :func:`play_steps`.
+    """
+    limit, episodes = env_spec(env).max_episode_steps, []
+    for number, first in enumerate(range(0, len(starts), AT_ONCE)):
         own = starts[first : first + AT_ONCE]
-        policies = scripted_policies(expert.task, expert.tier, seed, len(own), first)
-        shown = _counted(policies, lambda step, before=limit * number: tick(before + step))
-        episodes += record_episodes(shown, expert.env_id, own, 1)[0]
+        playing = policies(first, len(own))
+        shown = _counted(playing, lambda step, before=limit * number: tick(before + step))
+        episodes += record_episodes(shown, env, own, 1)[0]
         tick(limit * (number + 1), f"{len(episodes)} episodes")
     return episodes
 
 
-def play_steps(expert: ScriptedExpert, count: int) -> int:
-    """Most steps that :func:`play` ticks."""
-    return env_spec(expert.env_id).max_episode_steps * -(-count // AT_ONCE)
+def play_steps(env: str, count: int) -> int:
+    """Most steps that :func:`play_in_parts` ticks."""
+    return env_spec(env).max_episode_steps * -(-count // AT_ONCE)
 
 
 def as_demonstrations(
@@ -81,9 +98,7 @@ def provenance(
     )
 
 
-def _counted(
-    policies: Callable[[np.ndarray], np.ndarray], tick: Callable[[int], None]
-) -> Callable[[np.ndarray], np.ndarray]:
+def _counted(policies: Policies, tick: Callable[[int], None]) -> Policies:
     """Wrap policies so that each of their steps is counted."""
     steps = 0
 

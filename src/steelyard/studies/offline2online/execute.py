@@ -1,0 +1,288 @@
+"""Runs groups of cells of the study: data, offline phases, online phases."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from steelyard.agents.acfql import ACFQL
+from steelyard.data.trajectory_store import TrajectoryStore
+from steelyard.emphasis.trajectory_draws import (
+    TrajectoryEmphasis,
+    TrajectoryItems,
+    trajectory_ratio,
+)
+from steelyard.envs.base import VectorEnv
+from steelyard.envs.registry import env_spec, make_env
+from steelyard.envs.seeding import check_disjoint, training_seeds
+from steelyard.studies.cells import Cell, Store, logged, open_folders
+from steelyard.studies.hardware import hardware
+from steelyard.studies.offline2online.data import (
+    Prepared,
+    normaliser_of,
+    open_prepared,
+    prepare,
+    store_of,
+)
+from steelyard.studies.offline2online.files import write_phase_files
+from steelyard.studies.offline2online.plan import Data, Offline, Online
+from steelyard.studies.offline2online.plots import cluster_pictures
+from steelyard.studies.offline2online.policies import load_agent, save_agent
+from steelyard.training.checkpoint import stack_runs, take_run
+from steelyard.training.chunk_evaluation import ChunkEvaluator, ChunkOutcome
+from steelyard.training.group import RunGroup, Ticker
+from steelyard.training.metrics import SinkOptions
+from steelyard.training.offline_rl import Drawing, OfflineRLRun, drawing, train_acfql_offline
+from steelyard.training.online_rl import train_online
+from steelyard.training.online_rl_programs import OnlineState, RunEmphasis
+from steelyard.training.run_folder import RunFolder, write_json
+
+
+def execute(
+    cells: Sequence[Cell], store: Store, tick: Ticker, sinks: SinkOptions = SinkOptions()
+) -> None:
+    """Run a group of cells of one kind to the end."""
+    folders = open_folders(cells, store)
+    settings = cells[0].config
+    names = dict.fromkeys(cell.arm for cell in cells)
+    group = RunGroup([cell.seed for cell in cells], folders, ", ".join(names), sinks)
+    tick = logged(tick, folders)
+    try:
+        if isinstance(settings, Data):
+            for cell, folder in zip(cells, folders, strict=True):
+                make_data(cell.config, cell.seed, folder, tick)
+        elif isinstance(settings, Offline):
+            data = [open_prepared(_place(cell.parent, store)) for cell in cells]
+            learn_offline([cell.config for cell in cells], group, data, _segment(cells[0]), tick)
+        else:
+            parents = [_parent(cell) for cell in cells]
+            data = [open_prepared(_place(parent.parent, store)) for parent in parents]
+            agents = [load_agent(_place(parent, store)) for parent in parents]
+            learn_online(
+                [cell.config for cell in cells], group, data, agents, _segment(parents[0]), tick
+            )
+    finally:
+        group.close()
+
+
+def _parent(cell: Cell) -> Cell:
+    assert cell.parent is not None, "an online phase continues an offline one, and that needs data"
+    return cell.parent
+
+
+def _place(cell: Cell | None, store: Store) -> Path:
+    assert cell is not None, "this cell has a parent"
+    return store.folder(cell).path
+
+
+def _segment(cell: Cell) -> int | None:
+    """Steps of a segment in the data of an offline cell."""
+    return _parent(cell).config.cluster.segment
+
+
+def make_data(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> Prepared:
+    """Record or load a seed's data, cluster it, draw the clusters."""
+    prepared = prepare(settings, seed, folder, tick)
+    data, clusters = prepared.data, prepared.clusters
+    ends = np.cumsum(data.lengths) - 1
+    lengths = np.bincount(clusters.labels, minlength=clusters.k)
+    result = {
+        "success": data.terminations[ends].astype(int).tolist(),
+        "length": data.lengths.tolist(),
+        "clusters": lengths.tolist(),
+        "seconds": 0.0,
+        "hardware": hardware(),
+        "notes": [clusters.note] if clusters.note else [],
+    }
+    write_json(folder.path / "cluster_metrics.json", clusters.metrics())
+    if len(clusters.labels) == len(data):
+        write_json(folder.path / "cluster_stats.json", clusters.table(data.lengths))
+    cluster_pictures(clusters, data.env_spec.id, data.lengths, folder.path / "plots")
+    write_json(folder.path / "result.json", result)
+    folder.set_status("done")
+    return prepared
+
+
+def offline_drawing(prepared: Prepared, settings: Offline, segment: int | None) -> Drawing:
+    """What an offline phase draws from."""
+    store = store_of(prepared, segment, 0)
+    horizon = settings.agent.horizon_length
+    normaliser = normaliser_of(prepared.data, settings.normalise)
+    if settings.emphasis == TrajectoryEmphasis():
+        return drawing(store, horizon, normaliser)
+    ratios = [
+        offline_ratio(settings.emphasis, store, starts, prepared.labels)
+        for starts in (store.critic_starts(horizon), store.length)
+    ]
+    return drawing(store, horizon, normaliser, *ratios)
+
+
+def offline_ratio(
+    emphasis: TrajectoryEmphasis, store: TrajectoryStore, starts: Any, labels: np.ndarray
+) -> Any:
+    """Density ratio of each trajectory, before anything is known of its errors."""
+    items = TrajectoryItems(
+        starts=starts,
+        labels=jnp.asarray(labels),
+        new=store.new,
+        success=store.success,
+        order=store.order,
+        td_scores=jnp.zeros(len(labels)),
+    )
+    return trajectory_ratio(emphasis, items)
+
+
+def learn_offline(
+    cells: Sequence[Offline],
+    group: RunGroup,
+    data: Sequence[Prepared],
+    segment: int | None,
+    tick: Ticker,
+    eval_interval: int | None = None,
+) -> ACFQL:
+    """Train and score the offline phases of a group; emphasis alone may differ between them."""
+    settings = cells[0]
+    run = OfflineRLRun(
+        settings.agent,
+        settings.steps,
+        settings.log_interval,
+        eval_interval,
+        settings.save_interval,
+    )
+    drawings = [offline_drawing(own, cell, segment) for own, cell in zip(data, cells, strict=True)]
+    evaluator = _evaluator(settings.env, group, settings.eval_episodes)
+    spec = env_spec(settings.env)
+    judge = None if eval_interval is None else evaluator
+    agents = train_acfql_offline(run, spec, group, drawings, tick, evaluate=judge)
+    outcome = evaluator.outcome(agents)
+    for i in group.alive:
+        save_agent(group.folders[i], take_run(agents, i))
+        _finish(group.folders[i], outcome, i, {"updates": settings.steps}, group)
+    return agents
+
+
+def learn_online(
+    cells: Sequence[Online],
+    group: RunGroup,
+    data: Sequence[Prepared],
+    agents: Sequence[ACFQL],
+    segment: int | None,
+    tick: Ticker,
+) -> OnlineState:
+    """Train and score the online phases of a group; emphasis alone may differ between them."""
+    settings = cells[0]
+    config, env = settings.online, settings.env
+    room = min(config.online_steps, max(config.buffer_size - data[0].data.num_steps, 1))
+    stores = [store_of(own, segment, room) for own in data]
+    labels = [_labels(own, store) for own, store in zip(data, stores, strict=True)]
+    emphases = [cell.emphasis for cell in cells]
+    evaluator = _evaluator(env, group, settings.eval_episodes)
+
+    def make(generation: int) -> VectorEnv:
+        seeds = [training_seeds(seed, 1, generation)[0] for seed in group.seeds]
+        return OnePerRun(env, seeds) if len(set(seeds)) < len(seeds) else make_env(env, seeds)
+
+    assigned = [cell.cluster_online == "assign" for cell in cells]
+
+    def assign(run: int, observations: np.ndarray) -> int:
+        own = data[run].clusters
+        return own.assign(observations) if assigned[run] else own.k
+
+    state = train_online(
+        settings.agent,
+        config,
+        group,
+        stack_runs(list(agents)),
+        stores,
+        labels,
+        emphases,
+        make,
+        evaluator,
+        tick,
+        assign if any(assigned) else None,
+    )
+    outcome = evaluator.outcome(state.agent)
+    for i in group.alive:
+        save_agent(group.folders[i], take_run(state.agent, i))
+        np.savez(group.folders[i].path / "priorities.npz", **_priorities(state, i))
+        _finish(group.folders[i], outcome, i, {"frames": config.online_steps}, group)
+    return state
+
+
+class OnePerRun:
+    """Environments of runs of which some have one seed: arms that are compared share their starts.
+
+    Implements ``VectorEnv`` by a pool for each arm.
+    """
+
+    def __init__(self, env: str, seeds: Sequence[int]):
+        pools: list[list[int]] = []
+        self._place = []
+        for seed in seeds:
+            pool = next((p for p in pools if seed not in p), None)
+            if pool is None:
+                pools.append(pool := [])
+            self._place.append((pools.index(pool), len(pool)))
+            pool.append(seed)
+        self._envs = [make_env(env, pool) for pool in pools]
+        self.spec, self.num_envs = self._envs[0].spec, len(seeds)
+
+    def reset(self) -> np.ndarray:
+        """Start a new episode everywhere."""
+        found = [env.reset() for env in self._envs]
+        return np.stack([found[pool][row] for pool, row in self._place])
+
+    def step(self, action: np.ndarray) -> Any:
+        """Step everywhere with ``action`` ``[env, act]``."""
+        steps = []
+        for number, env in enumerate(self._envs):
+            own = [i for i, (pool, _) in enumerate(self._place) if pool == number]
+            steps.append(env.step(action[own]))
+        kind = type(steps[0])
+        columns = zip(*[[field[row] for field in steps[pool]] for pool, row in self._place])
+        return kind(*(np.stack(column) for column in columns))
+
+    def close(self) -> None:
+        """Release the simulators."""
+        for env in self._envs:
+            env.close()
+
+
+def _labels(prepared: Prepared, store: TrajectoryStore) -> np.ndarray:
+    """Cluster of each place; new ones are a cluster of their own until they are assigned."""
+    labels = np.full(store.length.shape[0], prepared.clusters.k, np.int32)
+    labels[: len(prepared.labels)] = prepared.labels
+    return labels
+
+
+def _priorities(state: OnlineState, run: int) -> dict[str, np.ndarray]:
+    names = {"mean": state.priorities.mean, "count": state.priorities.count}
+    names |= {"ratio": state.critic_ratio, "length": state.store.length, "label": state.labels}
+    return {name: np.asarray(value[run]) for name, value in names.items()}
+
+
+def _evaluator(env: str, group: RunGroup, episodes: int) -> ChunkEvaluator:
+    evaluator = ChunkEvaluator(env, len(group.seeds), episodes)
+    for seed in group.seeds:
+        check_disjoint(training_seeds(seed, 1), evaluator.starts)
+    return evaluator
+
+
+def _finish(
+    folder: RunFolder, outcome: ChunkOutcome, index: int, more: dict[str, Any], group: RunGroup
+) -> None:
+    """Write a run's result and that it is done."""
+    together = len(group.seeds)
+    result = {
+        **more,
+        "seconds": group.seconds,
+        "together": together,
+        "hardware": hardware(),
+        "success": outcome.success[index].astype(int).tolist(),
+        "length": outcome.length[index].tolist(),
+    }
+    write_json(folder.path / "result.json", result)
+    write_phase_files(folder)
+    folder.set_status("done")

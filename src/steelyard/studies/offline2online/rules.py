@@ -1,0 +1,86 @@
+"""What the study refuses before any work starts; each error says what to do."""
+
+import sys
+from pathlib import Path
+
+from steelyard.emphasis.trajectory_draws import TD_METRIC
+from steelyard.envs.registry import env_spec
+from steelyard.envs.seeding import MOST_SEED
+from steelyard.studies.offline2online.arms import ARMS, check_arms
+from steelyard.studies.offline2online.config import Offline2OnlineConfig, Part
+from steelyard.training.operator_demonstrations import find_regime
+
+
+def check(config: Offline2OnlineConfig) -> None:
+    """Check a config.
+
+    Raises:
+        ValueError: A rule is broken; the message names the rule, the value and the legal ones.
+    """
+    parts = config.parts()
+    if not parts:
+        raise ValueError("no part of the study has any arm: give one of them some, or --arms")
+    for task, part in parts.items():
+        check_arms(part.arms)
+        try:
+            _check_part(part)
+        except ValueError as error:
+            raise ValueError(f"{task}: {error}") from None
+
+
+def _check_part(part: Part) -> None:
+    if not part.seeds or len(set(part.seeds)) < len(part.seeds):
+        raise ValueError(f"seeds must be distinct and at least one, got {part.seeds}")
+    for seed in part.seeds:
+        if not 0 <= seed <= MOST_SEED:
+            raise ValueError(f"seeds must lie between 0 and {MOST_SEED}, got {seed}")
+    if len(set(part.arms)) < len(part.arms):
+        raise ValueError(f"arms must be distinct, got {part.arms}")
+    if part.eval_episodes < 2:
+        raise ValueError(f"eval_episodes must be at least 2, got {part.eval_episodes}")
+    if part.online.online_steps < 1 or part.offline_steps < 1:
+        raise ValueError(
+            "offline_steps and online_steps must be at least 1, got "
+            f"{part.offline_steps} and {part.online.online_steps}"
+        )
+    if (part.regime is None) == (part.dataset is None):
+        raise ValueError(
+            "data are those of a regime or a dataset, one of the two, got "
+            f"regime={part.regime!r}, dataset={part.dataset!r}. A dataset of your own is "
+            "`--custom.dataset PATH`"
+        )
+    env_spec(part.env)
+    if part.regime is not None:
+        find_regime(part.regime, part.env)
+    elif part.dataset is not None and not Path(part.dataset).exists():
+        raise ValueError(missing_dataset(Path(part.dataset), part.env))
+    for name in part.arms:
+        for remark in remarks(part, name):
+            print(f"note: {name}: {remark}", file=sys.stderr)
+
+
+def missing_dataset(path: Path, env: str) -> str:
+    """What to do about a dataset that is not there."""
+    kind, _, task = env.partition("/")
+    family = kind if kind in ("ogbench", "robosuite") else "operators"
+    return (
+        f"{path} does not exist. Make one with `steelyard data generate {family} {task or env}`, or "
+        "fetch the published one yourself and pass its path; nothing is downloaded"
+    )
+
+
+def remarks(part: Part, arm: str) -> list[str]:
+    """What is worth saying of an arm's settings, though they are legal."""
+    chosen, agent = ARMS[arm], part.agent
+    found = []
+    ranks = [e for e in (chosen.online.critic, chosen.online.actor) if e.weighting == "rank"]
+    if any(e.power == 0.0 for e in ranks):
+        found.append("rank of power 0 is the uniform sampler")
+    if ranks and all(e.metric != TD_METRIC for e in ranks) and part.online.ptr_init == "pass":
+        return found
+    if agent.normalize_q_loss and agent.alpha >= 1000:
+        found.append(
+            f"alpha {agent.alpha:g} with normalize_q_loss clones the data and little else; "
+            "alpha / |Q| of a run without it is the same setting"
+        )
+    return found
