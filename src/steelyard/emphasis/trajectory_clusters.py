@@ -196,7 +196,7 @@ def return_homogeneity(
     return (within / (items - clusters)) / (total / (items - 1))
 
 
-def _fit(features: np.ndarray, k: int, seed: int) -> "KMeans":  # noqa: F821
+def _fit(features: np.ndarray, k: int, seed: int) -> "KMeans":
     from sklearn.cluster import KMeans  # slow to import, and only clustering needs it
 
     return KMeans(k, n_init=RESTARTS, random_state=seed).fit(features)  # pyright: ignore[reportArgumentType]

@@ -131,9 +131,7 @@ def train_online(
         segment_ends = False
         while not segment_ends:
             rows = min(window, total - steps)
-            acting, now = state.agent, steps
-            plan = lambda seen, a=acting, t=now: np.asarray(programs.plan(a, seen, keys, t))
-            record, played = player.play(plan, rows)
+            record, played = player.play(programs.planner(state.agent, keys, steps), rows)
             for step in played:
                 episodes.add(Step(*(x[:, None] for x in step)))
             steps += rows

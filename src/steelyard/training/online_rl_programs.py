@@ -5,7 +5,8 @@ learner → TD errors → priorities.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -33,12 +34,12 @@ from steelyard.emphasis.trajectory_priorities import (
 )
 from steelyard.training.backward_walk import BackwardWalk
 from steelyard.training.offline_rl import ChunkDraw, Drawing, draw_chunks
-from steelyard.training.programs import ACT, LEARN, fold
+from steelyard.training.programs import ACT, fold
 from steelyard.training.trajectory_metrics import draw_metrics
 from steelyard.types import ChunkBatch
 
-SCORE_ALL = 17
-"""Purpose that a run's key is folded with where every start is scored."""
+SCORE_ALL, LEARN_ONLINE = 17, 19
+"""Purposes that a run's key is folded with: scoring every start, and updates of this phase."""
 SCORED_AT_ONCE = 256
 PriorityUpdate = Literal["each", "legacy"]
 Backward = Literal["no", "walk", "endpoint"]
@@ -137,6 +138,18 @@ class OnlinePrograms:
         return jax.vmap(lambda a, o, k: a.plan(o[None], fold(k, ACT, step))[0])(
             agent, observation, keys
         )
+
+    def planner(
+        self, agent: ACFQL, keys: Key[Array, " seed"], step: int
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Plans of a learner as it stands before ``step``; each has noise of its own."""
+        asked = itertools.count()
+
+        def plan(observation: np.ndarray) -> np.ndarray:
+            # A window has at most as many plans as steps, so no two moments share a key.
+            return np.asarray(self.plan(agent, observation, keys, step + next(asked)))
+
+        return plan
 
     def _append(
         self, store: TrajectoryStore, priorities: TrajectoryPriorities, ratios: Any, record: Record
@@ -273,7 +286,7 @@ class OnlinePrograms:
                     priorities = priorities.seen(found.items, errors)
                 return (agent, priorities, walk), (info.metrics, found, errors, weights)
 
-            keys = jax.random.split(fold(key, LEARN, step), updates)
+            keys = jax.random.split(fold(key, LEARN_ONLINE, step), updates)
             (agent, priorities, walk), (metrics, *last) = jax.lax.scan(
                 body, (agent, priorities, walk), keys
             )
@@ -336,23 +349,22 @@ def stack_stores(stores: Sequence[TrajectoryStore]) -> TrajectoryStore:
     return jax.tree.map(lambda *xs: jnp.stack(xs), *stores)
 
 
+_ROWS = ("observation", "action", "reward", "terminated")
+"""Fields of a store with a row a step."""
+
+
 def fresh_part(store: TrajectoryStore) -> TrajectoryStore:
     """What a checkpoint keeps of stacked stores: all but the rows that never change."""
     rows = store.offline_rows
-    names = ("observation", "action", "reward", "terminated")
-    parts = [getattr(store, name)[..., rows:, :] if name in names[:2] else getattr(store, name)[..., rows:] for name in names]  # fmt: skip
-    return eqx.tree_at(lambda s: [getattr(s, name) for name in names], store, parts)
+    return _with_rows(store, [getattr(store, name)[:, rows:] for name in _ROWS])
 
 
 def with_fresh_part(store: TrajectoryStore, fresh: TrajectoryStore) -> TrajectoryStore:
-    """Put such a part back behind the rows of a store."""
+    """Put such a part back behind the rows of stacked stores."""
     rows = store.offline_rows
-    names = ("observation", "action")
-    whole = [getattr(store, n).at[..., rows:, :].set(getattr(fresh, n)) for n in names]
-    more = ("reward", "terminated")
-    whole += [getattr(store, n).at[..., rows:].set(getattr(fresh, n)) for n in more]
-    return eqx.tree_at(
-        lambda s: [getattr(s, n) for n in (*names, *more)],
-        fresh,
-        whole,
-    )
+    whole = [getattr(store, name).at[:, rows:].set(getattr(fresh, name)) for name in _ROWS]
+    return _with_rows(fresh, whole)
+
+
+def _with_rows(store: TrajectoryStore, values: list[Array]) -> TrajectoryStore:
+    return eqx.tree_at(lambda s: [getattr(s, name) for name in _ROWS], store, values)

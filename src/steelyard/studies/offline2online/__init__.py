@@ -17,7 +17,6 @@ from steelyard.studies.offline2online.rules import check
 from steelyard.training.group import Ticker
 from steelyard.training.metrics import SinkOptions
 
-
 MOST_TOGETHER = 24
 """Small networks: what a program costs to compile weighs more than what it holds."""
 

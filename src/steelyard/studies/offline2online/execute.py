@@ -1,6 +1,6 @@
 """Runs groups of cells of the study: data, offline phases, online phases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.offline_rl import Drawing, OfflineRLRun, drawing, train_acfql_offline
 from steelyard.training.online_rl import train_online
-from steelyard.training.online_rl_programs import OnlineState, RunEmphasis
+from steelyard.training.online_rl_programs import OnlineState
 from steelyard.training.run_folder import RunFolder, write_json
 
 
@@ -48,12 +48,13 @@ def execute(
     settings = cells[0].config
     names = dict.fromkeys(cell.arm for cell in cells)
     group = RunGroup([cell.seed for cell in cells], folders, ", ".join(names), sinks)
-    tick = logged(tick, folders)
     try:
         if isinstance(settings, Data):
             for cell, folder in zip(cells, folders, strict=True):
                 make_data(cell.config, cell.seed, folder, tick)
-        elif isinstance(settings, Offline):
+            return
+        tick = logged(tick, folders)
+        if isinstance(settings, Offline):
             data = [open_prepared(_place(cell.parent, store)) for cell in cells]
             learn_offline([cell.config for cell in cells], group, data, _segment(cells[0]), tick)
         else:
