@@ -12,7 +12,7 @@ than a hundredth of the variance is none.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -196,7 +196,7 @@ def return_homogeneity(
     return (within / (items - clusters)) / (total / (items - 1))
 
 
-def _fit(features: np.ndarray, k: int, seed: int) -> "KMeans":
+def _fit(features: np.ndarray, k: int, seed: int) -> Any:
     from sklearn.cluster import KMeans  # slow to import, and only clustering needs it
 
     return KMeans(k, n_init=RESTARTS, random_state=seed).fit(features)  # pyright: ignore[reportArgumentType]

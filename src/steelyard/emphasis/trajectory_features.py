@@ -91,11 +91,11 @@ def describe_trajectory(
     keys = np.round(np.linspace(0, len(frames) - 1, KEYFRAMES)).astype(int)
     origin = hand[0] if relative else np.zeros(hand.shape[1])
     parts = [hand[keys] - origin]
-    parts += [frames[np.ix_(keys, columns)] - hand[keys] for columns in layout.objects]
+    parts += [frames[keys][:, list(columns)] - hand[keys] for columns in layout.objects]
     for columns, scalar in layout.quaternions:
-        parts.append(quaternion_to_6d(frames[np.ix_(keys, columns)], scalar))
+        parts.append(quaternion_to_6d(frames[keys][:, list(columns)], scalar))
     if layout.others:
-        parts.append(frames[np.ix_(keys, layout.others)])
+        parts.append(frames[keys][:, list(layout.others)])
     return [*summary[:, None], *(part.reshape(-1) for part in parts)]
 
 

@@ -8,6 +8,8 @@ id                        task
 ``probe/<name>``          a probe with a known solution (``steelyard.envs.probes``)
 ``assembly/<name>``       insertion and assembly by a robot arm (``ASSEMBLY_TASKS``)
 ``sparse/<name>``         -1 a step, 0 at success, which ends the episode (``SPARSE_TASKS``)
+``robosuite/<name>``      the same in robosuite: ``lift``, ``can``, ``square``; an extra
+``ogbench/<id>``          OGBench's single manipulation tasks; an extra
 a name of your own        what you registered with ``register_env``
 ========================  ======================================================================
 """
@@ -22,8 +24,12 @@ from steelyard.envs.envpool import EnvPoolEnv, envpool_ids, envpool_spec
 from steelyard.envs.fork import ForkEnv, fork_spec
 from steelyard.envs.gymnasium import GymnasiumEnv
 from steelyard.envs.metaworld import AssemblyTaskEnv, assembly_spec
+from steelyard.envs.ogbench import TASKS as OGBENCH_TASKS
+from steelyard.envs.ogbench import OGBenchEnv, ogbench_spec
 from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec
 from steelyard.envs.probes import PROBES, ProbeEnv, probe_spec
+from steelyard.envs.robosuite import NAMES as ROBOSUITE_TASKS
+from steelyard.envs.robosuite import RobosuiteEnv, robosuite_spec
 from steelyard.envs.sparse import LIMITS, SparseTaskEnv, sparse_spec
 from steelyard.types import EnvSpec
 
@@ -90,6 +96,8 @@ FAMILIES: dict[str, Family] = {
     "probe/": Family(ProbeEnv, probe_spec, lambda: tuple(PROBES)),
     "assembly/": _family_of("assembly/", ASSEMBLY_TASKS),
     "sparse/": _family_of("sparse/", SPARSE_TASKS),
+    "robosuite/": Family(RobosuiteEnv, robosuite_spec, lambda: tuple(ROBOSUITE_TASKS)),
+    "ogbench/": Family(OGBenchEnv, ogbench_spec, lambda: OGBENCH_TASKS),
 }
 
 _registered: dict[str, Callable[..., VectorEnv]] = {}

@@ -30,9 +30,9 @@ def write_report(records: Sequence[Record], spec: StudyReport, folder: Path) -> 
     Returns:
         Path by file name: ``summary.json``, ``results.txt``, ``results.json``, ``results.csv``,
         ``results.md``, ``comparison.png``, ``curves.png``, ``report.html``, the figures of the
-        spec's ``curve_sets`` and, for each axis with several values, ``<axis>.png``. Where the spec compares tails, also ``slopes.png``,
-        ``exceedance_<axis value>.png``, ``quantile_ratio.png`` and, with a frontier,
-        ``frontier.png``.
+        spec's ``curve_sets`` and, for each axis with several values, ``<axis>.png``. Where the
+        spec compares tails, also ``slopes.png``, ``exceedance_<axis value>.png``,
+        ``quantile_ratio.png`` and, with a frontier, ``frontier.png``.
 
     Raises:
         ValueError: If the records do not make one comparison (see ``records.validate``).

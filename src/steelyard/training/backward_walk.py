@@ -1,8 +1,8 @@
 """Draws that walk trajectories from their last start to their first (PTR's backward sampling).
 
 As many trajectories are walked at once as a batch has chunks. One that is exhausted is replaced by
-a draw from ``q_i ∝ p_i / n_i``: long ones are visited for longer, so that in the long run each start
-comes as often as in direct draws.
+a draw from ``q_i ∝ p_i / n_i``: long ones are visited for longer, so that in the long run each
+start comes as often as in direct draws.
 """
 
 import equinox as eqx

@@ -63,8 +63,8 @@ def _named_arrays(tree: object) -> list[tuple[str, np.ndarray]]:
     return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in flat]
 
 
-def take_run(tree: Tree, index: int) -> Tree:
-    """One run's slice of a group's stacked pytree."""
+def take_run(tree: Tree, index: int | slice) -> Tree:
+    """One run's slice of a group's stacked pytree, or that of several."""
     return jax.tree.map(lambda x: x[index] if eqx.is_array(x) else x, tree)
 
 

@@ -35,7 +35,11 @@ class ChunkOutcome(NamedTuple):
 
 
 class ChunkEvaluator:
-    """Plays the policies of a group of runs, one episode per fixed start."""
+    """Plays the policies of a group of runs, one episode per fixed start.
+
+    Attributes:
+        last: What came of the last evaluation.
+    """
 
     def __init__(self, env: str, runs: int, episodes: int = 50, start_seed: int = EVALUATION_START):
         """Choose the start states.
@@ -50,6 +54,7 @@ class ChunkEvaluator:
         self.starts = evaluation_seeds(episodes, start_seed)
         self._plan = jax.jit(jax.vmap(ACFQL.plan, in_axes=(0, 0, None)))
         self.plans = 0
+        self.last: ChunkOutcome | None = None
 
     def __call__(self, agents: ACFQL) -> dict[str, np.ndarray]:
         """Metrics of stacked learners, each ``[seed]``."""
@@ -61,10 +66,11 @@ class ChunkEvaluator:
         parts = []
         self.plans = 0
         for first in range(0, self.runs, together):
-            which = np.arange(first, min(first + together, self.runs))
-            parts.append(self._played(take_run(agents, which), len(which)))
+            which = slice(first, min(first + together, self.runs))
+            parts.append(self._played(take_run(agents, which), which.stop - first))
         success, length = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return ChunkOutcome(success, length, self.plans)
+        self.last = ChunkOutcome(success, length, self.plans)
+        return self.last
 
     def _played(self, agents: ACFQL, runs: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (runs, len(self.starts))

@@ -71,6 +71,18 @@ class Judge(NamedTuple):
     prefix: str = ""
 
 
+class Rotation(NamedTuple):
+    """Data that are too large to be held at once, and take turns.
+
+    Attributes:
+        interval: Steps that each takes.
+        data: Number of the turn to what ``draw`` reads in it, stacked, of equal shapes.
+    """
+
+    interval: int
+    data: Callable[[int], Any]
+
+
 Pack = Literal["vmap", "map"]
 
 
@@ -93,6 +105,7 @@ def train_offline(
     shared: Any = None,
     pack: Pack = "vmap",
     judge: Judge = Judge(),
+    rotation: Rotation | None = None,
 ) -> Any:
     """Train a group of runs on stacked data and return the stacked learner that is kept.
 
@@ -108,6 +121,7 @@ def train_offline(
         pack: How the runs share one program: all in one batch (``vmap``, for a GPU, and on a CPU
             for narrow networks), or one after the other (``map``, else on a CPU).
         judge: What is measured beside the losses.
+        rotation: What takes the place of ``data``, turn by turn, after the first turn.
 
     Returns:
         The learner of least validation loss, or the last one where nothing is held out.
@@ -154,8 +168,14 @@ def train_offline(
     restored, step, generation = group.restore(jax.tree.map(lambda x: x[0], state))
     state = state if restored is None else restored
     tick(step)
+    turn = 0
     while step < config.steps:
         chunk = min(config.log_interval, config.steps - step)
+        if rotation is not None:
+            chunk = min(chunk, rotation.interval - step % rotation.interval)
+            if step // rotation.interval != turn:
+                turn = step // rotation.interval
+                data = rotation.data(turn)
         state, metrics, held_out = advance(state, data, shared, keys, step, chunk)
         values = {judge.prefix + name: np.asarray(value) for name, value in metrics.items()}
         step += chunk

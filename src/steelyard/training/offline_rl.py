@@ -19,8 +19,15 @@ from steelyard.data.normalisation import Normaliser
 from steelyard.data.trajectory_store import TrajectoryStore
 from steelyard.emphasis.measures import length_base
 from steelyard.emphasis.samplers import Systematic, Table, draw_starts_from
+from steelyard.training.checkpoint import stack_runs
 from steelyard.training.group import RunGroup, Ticker
-from steelyard.training.offline import Judge, OfflineConfig, OfflineProblem, train_offline
+from steelyard.training.offline import (
+    Judge,
+    OfflineConfig,
+    OfflineProblem,
+    Rotation,
+    train_offline,
+)
 from steelyard.types import ChunkBatch, EnvSpec
 
 
@@ -146,6 +153,7 @@ def train_acfql_offline(
     tick: Ticker = lambda step, note="": None,
     corrected: bool = False,
     evaluate: Callable[[ACFQL], dict[str, np.ndarray]] | None = None,
+    rotate: tuple[int, Callable[[int], Sequence[Drawing]]] | None = None,
 ) -> ACFQL:
     """Train a group of runs, each on its own trajectories; returns the stacked learner.
 
@@ -158,6 +166,7 @@ def train_acfql_offline(
         corrected: Whether losses are weighted by what the draws owe; else an emphasis changes what
             is learned, which is what balancing is for.
         evaluate: ``stacked learner -> {metric: [seed]}``.
+        rotate: Steps of a turn, and number of a turn to its drawings, where data take turns.
     """
     config = run.agent
 
@@ -174,6 +183,19 @@ def train_acfql_offline(
 
     problem = OfflineProblem(create, draw, None)
     settings = OfflineConfig(run.offline_steps, run.log_interval, run.save_interval)
-    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *drawings)
+    stacked = stack_runs(list(drawings))
     judge = Judge(evaluate, run.eval_interval, "offline_agent/")
-    return train_offline(problem, settings, group, stacked, config.batch_size, tick, judge=judge)
+    rotation = None
+    if rotate is not None:
+        interval, later = rotate
+        rotation = Rotation(interval, lambda turn: stack_runs(list(later(turn))))
+    return train_offline(
+        problem,
+        settings,
+        group,
+        stacked,
+        config.batch_size,
+        tick,
+        judge=judge,
+        rotation=rotation,
+    )

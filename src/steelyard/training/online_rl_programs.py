@@ -255,10 +255,9 @@ class OnlinePrograms:
             key: PRNGKeyArray,
             exponent: Array,
         ) -> tuple:
-            starts = store.critic_starts(config.horizon_length), store.length
-            tables = [_table(s, r) for s, r in zip(starts, ratios, strict=True)]
-            nothing = Normaliser.identity(store.observation.shape[-1])
-            data = Drawing(store, *tables, nothing)
+            critic = _table(store.critic_starts(config.horizon_length), ratios[0])
+            unused = Normaliser.identity(store.observation.shape[-1])
+            data = Drawing(store, critic, _table(store.length, ratios[1]), unused)
 
             def draw(walk: BackwardWalk, key: PRNGKeyArray) -> tuple[ChunkDraw, BackwardWalk]:
                 found = draw_chunks(config, data, key, config.batch_size)
@@ -272,12 +271,12 @@ class OnlinePrograms:
                 agent, priorities, walk = carry
                 draw_key, update_key = jax.random.split(key)
                 found, walk = draw(walk, draw_key)
-                critic, actor = found.batch.critic, found.batch.actor
                 weights = found.owed ** exponent[0]
                 if settings.shared:
-                    batch = ChunkBatch(critic)
+                    batch = ChunkBatch(found.batch.critic)
                 else:
-                    batch = ChunkBatch(critic, actor, found.actor_owed ** exponent[1])
+                    owed = found.actor_owed ** exponent[1]
+                    batch = dataclasses.replace(found.batch, actor_weights=owed)
                 agent, info = agent.update(batch, update_key, weights)
                 errors = info.items["td_error"]
                 if settings.priority_update == "legacy":
@@ -290,7 +289,7 @@ class OnlinePrograms:
             (agent, priorities, walk), (metrics, *last) = jax.lax.scan(
                 body, (agent, priorities, walk), keys
             )
-            found, errors, weights = jax.tree.map(lambda x: x[-1], last)
+            found, errors, weights = jax.tree.map(lambda x: x[-1], tuple(last))
             shown = {f"online_agent/{n}": jnp.mean(x) for n, x in metrics.items()}
             scores = priorities.scores(store.held)
             shown |= draw_metrics(found, store, data.critic, scores, errors, weights)

@@ -4,12 +4,15 @@ Source: offline and online trajectories. Score: TD error, return, success; clust
 balanced. Felt through: batches, critic's and policy's each its own.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from steelyard.reports import Record, StudyReport
 from steelyard.studies.cells import Cell, Store, share_of_a_core
 from steelyard.studies.offline2online.config import PRESETS, Offline2OnlineConfig, configure
+from steelyard.studies.offline2online.datasets import content_hash
 from steelyard.studies.offline2online.execute import execute
 from steelyard.studies.offline2online.plan import plan_cells
 from steelyard.studies.offline2online.report import study_records
@@ -17,8 +20,10 @@ from steelyard.studies.offline2online.rules import check
 from steelyard.training.group import Ticker
 from steelyard.training.metrics import SinkOptions
 
-MOST_TOGETHER = 24
+MOST_TOGETHER = 40
 """Small networks: what a program costs to compile weighs more than what it holds."""
+LITTLE_WORK = 3_000
+"""Updates of all runs that take less time than to compile their program once more."""
 
 
 class Offline2OnlineStudy:
@@ -40,7 +45,11 @@ class Offline2OnlineStudy:
 
     def pin(self, config: Offline2OnlineConfig, store: Store) -> Offline2OnlineConfig:
         """The config with the content of its dataset written out."""
-        return config
+        part = config.custom
+        if part.dataset is None or not part.arms or not Path(part.dataset).exists():
+            return config
+        hashed = dataclasses.replace(part, sha256=content_hash(Path(part.dataset)))
+        return dataclasses.replace(config, custom=hashed)
 
     def prepare(self, config: Offline2OnlineConfig, store: Store, make_progress: Any) -> None:
         """Nothing: data are cells of their own."""
@@ -50,7 +59,9 @@ class Offline2OnlineStudy:
         return plan_cells(config)
 
     def group_size(self, cells: Sequence[Cell]) -> int:
-        """Runs of one phase share a program; each core takes one."""
+        """Runs of one phase share a program; each core takes one, where that pays for compiling."""
+        if sum(cell.size for cell in cells) <= LITTLE_WORK:
+            return len(cells)
         return share_of_a_core(cells, MOST_TOGETHER)
 
     def execute(

@@ -12,14 +12,14 @@ PRESS, DRAWER, FORK = "sparse/HandlePress-v3", "sparse/DrawerOpen-v3", "sparse/F
 
 PRESETS = {
     "smoke": "tiny sizes of everything, on the fork: a minute",
-    "quick": "pressing a handle, modes in conflict: 6 arms, 10 seeds; minutes",
+    "quick": "pressing a handle, modes in conflict: 6 arms, 8 seeds; minutes",
     "full": "all arms; other regimes and tasks with some of them; hours",
     "reference": "the reference's hyper-parameters, its four arms; for a GPU",
 }
 
 TUNING_SEEDS = (100, 101, 102)
 """Seeds on which settings were chosen, on the baseline alone; never reported."""
-TEN = tuple(range(10, 20))
+EIGHT = tuple(range(10, 18))
 """The seeds of `quick`: trials that chose the task had used 0 to 2."""
 
 
@@ -39,7 +39,7 @@ class Part:
     """Whether rewards that are not 0 become -1."""
     arms: tuple[str, ...] = ()
     """Arms to run; none leaves the part out."""
-    seeds: tuple[int, ...] = TEN
+    seeds: tuple[int, ...] = EIGHT
     """One whole pipeline each: data, offline phase, online phase."""
     agent: ACFQLConfig = ACFQLConfig()
     """Learner; an arm may change a field."""
@@ -53,6 +53,12 @@ class Part:
     """Whether observations are normalised, by the data's mean and deviation."""
     eval_episodes: int = 50
     """Fixed start states, one episode each."""
+    proportion: float = 1.0
+    """Share of a dataset's trajectories to use, the first ones."""
+    replace_interval: int = 1_000
+    """Updates between two files of a folder."""
+    keep_online: bool = False
+    """Whether all that was played online is written to `data.npz`."""
 
 
 @dataclasses.dataclass(frozen=True)

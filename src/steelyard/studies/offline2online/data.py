@@ -13,10 +13,11 @@ from steelyard.data.normalisation import Normaliser, Statistics
 from steelyard.data.trajectory_store import TrajectoryStore, segments
 from steelyard.emphasis.trajectory_clusters import Clusters, cluster_trajectories
 from steelyard.emphasis.trajectory_features import Layout, Projection, layout_of
+from steelyard.studies.offline2online.datasets import load_offline_data
 from steelyard.studies.offline2online.plan import Data
 from steelyard.training.group import Ticker
 from steelyard.training.operator_demonstrations import Recorded, record_operators
-from steelyard.training.run_folder import RunFolder, write_json
+from steelyard.training.run_folder import RunFolder, save_arrays, write_json
 
 DATASET, CLUSTERS, OPERATORS = "data", "clusters.npz", "operators.json"
 STEPS_OF_AN_ITEM, SPARE_ITEMS = 10, 100
@@ -42,11 +43,17 @@ def record(settings: Data, seed: int, tick: Ticker) -> Recorded:
     if settings.regime is not None:
         return record_operators(settings.env, settings.regime, seed, tick)
     assert settings.dataset is not None, "a part has a regime or a dataset"
-    from steelyard.studies.offline2online.datasets import load_offline_data
-
-    data = load_offline_data(Path(settings.dataset), settings.env, settings.sparse)[0]
+    data = load_part(settings, 0)
     tick(1)
     return Recorded(data, ())
+
+
+def load_part(settings: Data, number: int) -> Demonstrations:
+    """One file of a dataset, counted round."""
+    assert settings.dataset is not None, "operators' data are of one part"
+    return load_offline_data(
+        Path(settings.dataset), settings.env, settings.sparse, number, settings.proportion
+    )
 
 
 def prepare(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> Prepared:
@@ -62,13 +69,19 @@ def prepare(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> Prepa
 def cluster(data: Demonstrations, settings: Data, seed: int) -> Clusters:
     """Cluster the trajectories of a dataset, or the segments of their starts."""
     layout = layout_of(settings.env, data.env_spec.observation_size)
+    frames, returns = items_of(data, settings.cluster.segment)
+    return cluster_trajectories(frames, returns, layout, settings.cluster, seed)
+
+
+def items_of(data: Demonstrations, segment: int | None) -> tuple[list[np.ndarray], np.ndarray]:
+    """Observations and return of each trajectory, or of each segment of one."""
     frames, returns = [], []
     for episode in data.episodes():
         assert episode.rewards is not None, "offline reinforcement learning reads rewards"
-        for first, last in segments(len(episode.actions), settings.cluster.segment):
+        for first, last in segments(len(episode.actions), segment):
             frames.append(episode.observations[first : last + 1])
             returns.append(float(np.sum(episode.rewards[first:last], dtype=np.float64)))
-    return cluster_trajectories(frames, np.array(returns), layout, settings.cluster, seed)
+    return frames, np.array(returns)
 
 
 def open_prepared(folder: Path) -> Prepared:
@@ -105,24 +118,24 @@ def save_clusters(path: Path, found: Clusters) -> None:
         "quaternions": found.layout.quaternions,
         "others": found.layout.others,
     }
-    np.savez(
-        path,
-        features=found.features,
-        labels=found.labels,
-        centroids=found.centroids,
-        returns=found.returns,
-        K=np.array(found.k),
-        candidates=np.array(found.candidates),
-        J=np.array(found.criterion),
-        inertia=np.array(found.inertia),
-        chosen_by=np.array(found.chosen_by),
-        note=np.array(found.note),
-        mean=found.projection.mean,
-        scale=found.projection.scale,
-        components=found.projection.components,
-        layout=np.array(json.dumps(layout)),
-        relative=np.array(found.relative),
-    )
+    arrays = {
+        "features": found.features,
+        "labels": found.labels,
+        "centroids": found.centroids,
+        "returns": found.returns,
+        "K": found.k,
+        "candidates": found.candidates,
+        "J": found.criterion,
+        "inertia": found.inertia,
+        "chosen_by": found.chosen_by,
+        "note": found.note,
+        "mean": found.projection.mean,
+        "scale": found.projection.scale,
+        "components": found.projection.components,
+        "layout": json.dumps(layout),
+        "relative": found.relative,
+    }
+    save_arrays(path, {name: np.asarray(value) for name, value in arrays.items()})
 
 
 def load_clusters(path: Path) -> Clusters:

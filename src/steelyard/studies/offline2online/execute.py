@@ -1,6 +1,6 @@
 """Runs groups of cells of the study: data, offline phases, online phases."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,21 @@ from steelyard.emphasis.trajectory_draws import (
     trajectory_ratio,
 )
 from steelyard.envs.base import VectorEnv
-from steelyard.envs.registry import env_spec, make_env
+from steelyard.envs.registry import env_spec
 from steelyard.envs.seeding import check_disjoint, training_seeds
+from steelyard.envs.shared_starts import SharedStarts
 from steelyard.studies.cells import Cell, Store, logged, open_folders
 from steelyard.studies.hardware import hardware
 from steelyard.studies.offline2online.data import (
     Prepared,
+    items_of,
+    load_part,
     normaliser_of,
     open_prepared,
     prepare,
     store_of,
 )
+from steelyard.studies.offline2online.datasets import offline_files
 from steelyard.studies.offline2online.files import write_phase_files
 from steelyard.studies.offline2online.plan import Data, Offline, Online
 from steelyard.studies.offline2online.plots import cluster_pictures
@@ -37,7 +41,7 @@ from steelyard.training.metrics import SinkOptions
 from steelyard.training.offline_rl import Drawing, OfflineRLRun, drawing, train_acfql_offline
 from steelyard.training.online_rl import train_online
 from steelyard.training.online_rl_programs import OnlineState
-from steelyard.training.run_folder import RunFolder, write_json
+from steelyard.training.run_folder import RunFolder, save_arrays, write_json
 
 
 def execute(
@@ -56,14 +60,14 @@ def execute(
         tick = logged(tick, folders)
         if isinstance(settings, Offline):
             data = [open_prepared(_place(cell.parent, store)) for cell in cells]
-            learn_offline([cell.config for cell in cells], group, data, _segment(cells[0]), tick)
+            source = _parent(cells[0]).config
+            learn_offline([cell.config for cell in cells], group, data, source, tick)
         else:
             parents = [_parent(cell) for cell in cells]
             data = [open_prepared(_place(parent.parent, store)) for parent in parents]
             agents = [load_agent(_place(parent, store)) for parent in parents]
-            learn_online(
-                [cell.config for cell in cells], group, data, agents, _segment(parents[0]), tick
-            )
+            source = _parent(parents[0]).config
+            learn_online([cell.config for cell in cells], group, data, agents, source, tick)
     finally:
         group.close()
 
@@ -76,11 +80,6 @@ def _parent(cell: Cell) -> Cell:
 def _place(cell: Cell | None, store: Store) -> Path:
     assert cell is not None, "this cell has a parent"
     return store.folder(cell).path
-
-
-def _segment(cell: Cell) -> int | None:
-    """Steps of a segment in the data of an offline cell."""
-    return _parent(cell).config.cluster.segment
 
 
 def make_data(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> Prepared:
@@ -120,6 +119,30 @@ def offline_drawing(prepared: Prepared, settings: Offline, segment: int | None) 
     return drawing(store, horizon, normaliser, *ratios)
 
 
+def rotation(
+    cells: Sequence[Offline], first: Sequence[Prepared], source: Data
+) -> tuple[int, Callable[[int], list[Drawing]]] | None:
+    """How the files of a folder take turns, alike in every arm; none where there is one.
+
+    Labels of later files are those of the first one's nearest clusters.
+    """
+    if source.dataset is None or len(offline_files(Path(source.dataset))) < 2:
+        return None
+
+    def turn(number: int) -> list[Drawing]:
+        data = load_part(source, number)
+        found = []
+        for cell, own in zip(cells, first, strict=True):
+            frames, _ = items_of(data, source.cluster.segment)
+            labels = np.array([own.clusters.assign(frame) for frame in frames], np.int32)
+            found.append(
+                offline_drawing(Prepared(data, labels, own.clusters), cell, source.cluster.segment)
+            )
+        return found
+
+    return cells[0].replace_interval, turn
+
+
 def offline_ratio(
     emphasis: TrajectoryEmphasis, store: TrajectoryStore, starts: Any, labels: np.ndarray
 ) -> Any:
@@ -139,7 +162,7 @@ def learn_offline(
     cells: Sequence[Offline],
     group: RunGroup,
     data: Sequence[Prepared],
-    segment: int | None,
+    source: Data,
     tick: Ticker,
     eval_interval: int | None = None,
 ) -> ACFQL:
@@ -152,11 +175,22 @@ def learn_offline(
         eval_interval,
         settings.save_interval,
     )
-    drawings = [offline_drawing(own, cell, segment) for own, cell in zip(data, cells, strict=True)]
+    drawings = [
+        offline_drawing(own, cell, source.cluster.segment)
+        for own, cell in zip(data, cells, strict=True)
+    ]
     evaluator = _evaluator(settings.env, group, settings.eval_episodes)
     spec = env_spec(settings.env)
     judge = None if eval_interval is None else evaluator
-    agents = train_acfql_offline(run, spec, group, drawings, tick, evaluate=judge)
+    agents = train_acfql_offline(
+        run,
+        spec,
+        group,
+        drawings,
+        tick,
+        evaluate=judge,
+        rotate=rotation(cells, data, source),
+    )
     outcome = evaluator.outcome(agents)
     for i in group.alive:
         save_agent(group.folders[i], take_run(agents, i))
@@ -169,21 +203,21 @@ def learn_online(
     group: RunGroup,
     data: Sequence[Prepared],
     agents: Sequence[ACFQL],
-    segment: int | None,
+    source: Data,
     tick: Ticker,
 ) -> OnlineState:
     """Train and score the online phases of a group; emphasis alone may differ between them."""
     settings = cells[0]
     config, env = settings.online, settings.env
     room = min(config.online_steps, max(config.buffer_size - data[0].data.num_steps, 1))
-    stores = [store_of(own, segment, room) for own in data]
+    stores = [store_of(own, source.cluster.segment, room) for own in data]
     labels = [_labels(own, store) for own, store in zip(data, stores, strict=True)]
     emphases = [cell.emphasis for cell in cells]
     evaluator = _evaluator(env, group, settings.eval_episodes)
 
     def make(generation: int) -> VectorEnv:
         seeds = [training_seeds(seed, 1, generation)[0] for seed in group.seeds]
-        return OnePerRun(env, seeds) if len(set(seeds)) < len(seeds) else make_env(env, seeds)
+        return SharedStarts(env, seeds)
 
     assigned = [cell.cluster_online == "assign" for cell in cells]
 
@@ -204,51 +238,14 @@ def learn_online(
         tick,
         assign if any(assigned) else None,
     )
-    outcome = evaluator.outcome(state.agent)
+    outcome = evaluator.last or evaluator.outcome(state.agent)
     for i in group.alive:
         save_agent(group.folders[i], take_run(state.agent, i))
-        np.savez(group.folders[i].path / "priorities.npz", **_priorities(state, i))
+        save_arrays(group.folders[i].path / "priorities.npz", _priorities(state, i))
+        if settings.keep_online:
+            save_arrays(group.folders[i].path / "data.npz", _played(state.store, i))
         _finish(group.folders[i], outcome, i, {"frames": config.online_steps}, group)
     return state
-
-
-class OnePerRun:
-    """Environments of runs of which some have one seed: arms that are compared share their starts.
-
-    Implements ``VectorEnv`` by a pool for each arm.
-    """
-
-    def __init__(self, env: str, seeds: Sequence[int]):
-        pools: list[list[int]] = []
-        self._place = []
-        for seed in seeds:
-            pool = next((p for p in pools if seed not in p), None)
-            if pool is None:
-                pools.append(pool := [])
-            self._place.append((pools.index(pool), len(pool)))
-            pool.append(seed)
-        self._envs = [make_env(env, pool) for pool in pools]
-        self.spec, self.num_envs = self._envs[0].spec, len(seeds)
-
-    def reset(self) -> np.ndarray:
-        """Start a new episode everywhere."""
-        found = [env.reset() for env in self._envs]
-        return np.stack([found[pool][row] for pool, row in self._place])
-
-    def step(self, action: np.ndarray) -> Any:
-        """Step everywhere with ``action`` ``[env, act]``."""
-        steps = []
-        for number, env in enumerate(self._envs):
-            own = [i for i, (pool, _) in enumerate(self._place) if pool == number]
-            steps.append(env.step(action[own]))
-        kind = type(steps[0])
-        columns = zip(*[[field[row] for field in steps[pool]] for pool, row in self._place])
-        return kind(*(np.stack(column) for column in columns))
-
-    def close(self) -> None:
-        """Release the simulators."""
-        for env in self._envs:
-            env.close()
 
 
 def _labels(prepared: Prepared, store: TrajectoryStore) -> np.ndarray:
@@ -262,6 +259,21 @@ def _priorities(state: OnlineState, run: int) -> dict[str, np.ndarray]:
     names = {"mean": state.priorities.mean, "count": state.priorities.count}
     names |= {"ratio": state.critic_ratio, "length": state.store.length, "label": state.labels}
     return {name: np.asarray(value[run]) for name, value in names.items()}
+
+
+def _played(store: TrajectoryStore, run: int) -> dict[str, np.ndarray]:
+    """What a run still holds of what it played, end to end: columns, and length by trajectory."""
+    new = np.flatnonzero(np.asarray(store.new[run]))
+    order = new[np.argsort(np.asarray(take_run(store, run).order)[new])]
+    lengths = np.asarray(store.length[run])[order]
+    offsets = np.asarray(store.offset[run])[order]
+    rows = [np.arange(o, o + n) for o, n in zip(offsets, lengths, strict=True)]
+    inside = np.concatenate(rows) if rows else np.zeros(0, int)
+    names = ("observation", "action", "reward", "terminated")
+    columns = {f"{name}s": np.asarray(getattr(store, name)[run])[inside] for name in names[:3]}
+    flags = np.asarray(store.terminated[run])[inside]
+    finals = np.asarray(store.observation[run])[offsets + lengths]
+    return {**columns, "terminated": flags, "lengths": lengths, "final_observations": finals}
 
 
 def _evaluator(env: str, group: RunGroup, episodes: int) -> ChunkEvaluator:

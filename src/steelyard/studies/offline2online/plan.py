@@ -6,7 +6,7 @@ from steelyard.agents.acfql import ACFQLConfig
 from steelyard.emphasis.trajectory_clusters import ClusterConfig
 from steelyard.emphasis.trajectory_draws import TrajectoryEmphasis
 from steelyard.studies.cells import Cell
-from steelyard.studies.offline2online.arms import ARMS, ClusterOnline
+from steelyard.studies.offline2online.arms import ARMS, ClusterOnline, OffOnArm
 from steelyard.studies.offline2online.config import Offline2OnlineConfig, Part
 from steelyard.training.online_rl import OnlineRLConfig
 from steelyard.training.online_rl_programs import RunEmphasis
@@ -27,6 +27,7 @@ class Data:
     sha256: tuple[str, ...]
     sparse: bool
     cluster: ClusterConfig
+    proportion: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Offline:
     eval_episodes: int
     log_interval: int
     save_interval: int
+    replace_interval: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Online:
     cluster_online: ClusterOnline
     normalise: bool
     eval_episodes: int
+    keep_online: bool
 
 
 def plan_cells(config: Offline2OnlineConfig) -> list[Cell]:
@@ -62,29 +65,31 @@ def plan_cells(config: Offline2OnlineConfig) -> list[Cell]:
     for task, part in config.parts().items():
         axes = {"task": task}
         for seed in part.seeds:
-            data = cells_data(part, axes, seed)
+            data = data_cell(part, axes, seed)
             cells.setdefault(data.id, data)
         for name in part.arms:
             for seed in part.seeds:
-                offline = offline_cell(part, axes, seed, name)
+                offline = offline_cell(part, axes, seed, ARMS[name])
                 cells.setdefault(offline.id, offline)
         for name in part.arms:
             for seed in part.seeds:
-                online = online_cell(part, axes, seed, name)
+                online = online_cell(part, axes, seed, name, ARMS[name])
                 cells[online.id] = online
     return list(cells.values())
 
 
-def cells_data(part: Part, axes: dict[str, str], seed: int) -> Cell:
+def data_cell(part: Part, axes: dict[str, str], seed: int) -> Cell:
     """The cell of a seed's data."""
-    settings = Data(part.env, part.regime, part.dataset, part.sha256, part.sparse, part.cluster)
+    settings = Data(
+        part.env, part.regime, part.dataset, part.sha256, part.sparse, part.cluster, part.proportion
+    )
     size = 1 if part.regime is None else regime_steps(part.env, part.regime)
     return Cell(STUDY, DATA, seed, settings, axes, size=size, pack=f"data {run_id(settings)}")
 
 
-def offline_cell(part: Part, axes: dict[str, str], seed: int, arm: str) -> Cell:
+def offline_cell(part: Part, axes: dict[str, str], seed: int, arm: OffOnArm) -> Cell:
     """The cell of an arm's offline phase; equal ones of several arms are one."""
-    agent, emphasis = agent_of(part, arm), ARMS[arm].offline
+    agent, emphasis = agent_of(part, arm), arm.offline
     online = part.online
     settings = Offline(
         part.env,
@@ -95,34 +100,35 @@ def offline_cell(part: Part, axes: dict[str, str], seed: int, arm: str) -> Cell:
         part.eval_episodes,
         online.log_interval,
         online.save_interval,
+        part.replace_interval,
     )
     pack = run_id(dataclasses.replace(settings, emphasis=TrajectoryEmphasis()))
     name = f"{OFFLINE} {emphasis.weighting}"
-    data = cells_data(part, axes, seed)
+    data = data_cell(part, axes, seed)
     size = max(part.offline_steps, 1)
     return Cell(STUDY, name, seed, settings, axes, data, size, f"offline {pack} {axes}")
 
 
-def online_cell(part: Part, axes: dict[str, str], seed: int, arm: str) -> Cell:
+def online_cell(part: Part, axes: dict[str, str], seed: int, name: str, chosen: OffOnArm) -> Cell:
     """The cell of an arm's online phase."""
-    chosen = ARMS[arm]
     online = dataclasses.replace(part.online, draws=chosen.draws)
     settings = Online(
         part.env,
-        agent_of(part, arm),
+        agent_of(part, chosen),
         online,
         chosen.online,
         chosen.cluster_online,
         part.normalise,
         part.eval_episodes,
+        part.keep_online,
     )
     shared = dataclasses.replace(settings, emphasis=RunEmphasis(), cluster_online="own")
-    parent = offline_cell(part, axes, seed, arm)
+    parent = offline_cell(part, axes, seed, chosen)
     size = max(online.online_steps, 1)
     pack = f"online {run_id(shared)} {axes}"
-    return Cell(STUDY, arm, seed, settings, axes, parent, size, pack)
+    return Cell(STUDY, name, seed, settings, axes, parent, size, pack)
 
 
-def agent_of(part: Part, arm: str) -> ACFQLConfig:
+def agent_of(part: Part, arm: OffOnArm) -> ACFQLConfig:
     """A part's learner with what an arm changes in it."""
-    return dataclasses.replace(part.agent, **ARMS[arm].agent)
+    return dataclasses.replace(part.agent, **arm.agent)

@@ -1,14 +1,16 @@
 """What the study refuses before any work starts; each error says what to do."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
-from steelyard.emphasis.trajectory_draws import TD_METRIC
 from steelyard.envs.registry import env_spec
 from steelyard.envs.seeding import MOST_SEED
-from steelyard.studies.offline2online.arms import ARMS, check_arms
+from steelyard.studies.offline2online.arms import ARMS, OffOnArm, check_arms
 from steelyard.studies.offline2online.config import Offline2OnlineConfig, Part
 from steelyard.training.operator_demonstrations import find_regime
+
+MOST_NORMALISED_ALPHA = 1_000
 
 
 def check(config: Offline2OnlineConfig) -> None:
@@ -23,12 +25,20 @@ def check(config: Offline2OnlineConfig) -> None:
     for task, part in parts.items():
         check_arms(part.arms)
         try:
-            _check_part(part)
+            check_part(part)
         except ValueError as error:
             raise ValueError(f"{task}: {error}") from None
+        for name in part.arms:
+            for remark in remarks(part, ARMS[name]):
+                print(f"note: {task}, {name}: {remark}", file=sys.stderr)
 
 
-def _check_part(part: Part) -> None:
+def check_part(part: Part) -> None:
+    """Check a part.
+
+    Raises:
+        ValueError: As :func:`check`.
+    """
     if not part.seeds or len(set(part.seeds)) < len(part.seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {part.seeds}")
     for seed in part.seeds:
@@ -54,9 +64,6 @@ def _check_part(part: Part) -> None:
         find_regime(part.regime, part.env)
     elif part.dataset is not None and not Path(part.dataset).exists():
         raise ValueError(missing_dataset(Path(part.dataset), part.env))
-    for name in part.arms:
-        for remark in remarks(part, name):
-            print(f"note: {name}: {remark}", file=sys.stderr)
 
 
 def missing_dataset(path: Path, env: str) -> str:
@@ -64,23 +71,32 @@ def missing_dataset(path: Path, env: str) -> str:
     kind, _, task = env.partition("/")
     family = kind if kind in ("ogbench", "robosuite") else "operators"
     return (
-        f"{path} does not exist. Make one with `steelyard data generate {family} {task or env}`, or "
-        "fetch the published one yourself and pass its path; nothing is downloaded"
+        f"{path} does not exist. Make one with `steelyard data generate {family} {task or env}`, "
+        "or fetch the published one yourself and pass its path; nothing is downloaded"
     )
 
 
-def remarks(part: Part, arm: str) -> list[str]:
+def remarks(part: Part, arm: OffOnArm) -> list[str]:
     """What is worth saying of an arm's settings, though they are legal."""
-    chosen, agent = ARMS[arm], part.agent
-    found = []
-    ranks = [e for e in (chosen.online.critic, chosen.online.actor) if e.weighting == "rank"]
-    if any(e.power == 0.0 for e in ranks):
+    agent, found = dataclasses.replace(part.agent, **arm.agent), []
+    ranks = [e for e in (arm.online.critic, arm.online.actor) if e.weighting == "rank"]
+    if any(emphasis.power == 0.0 for emphasis in ranks):
         found.append("rank of power 0 is the uniform sampler")
-    if ranks and all(e.metric != TD_METRIC for e in ranks) and part.online.ptr_init == "pass":
-        return found
-    if agent.normalize_q_loss and agent.alpha >= 1000:
+    if agent.normalize_q_loss and agent.alpha >= MOST_NORMALISED_ALPHA:
         found.append(
             f"alpha {agent.alpha:g} with normalize_q_loss clones the data and little else; "
             "alpha / |Q| of a run without it is the same setting"
+        )
+    human = part.env.startswith("robosuite/") and part.dataset is not None
+    if human and agent.alpha <= 100 and not agent.normalize_q_loss:
+        found.append(
+            f"alpha {agent.alpha:g} on robomimic data is the reference's slip; the code that it "
+            "stands on takes 10000"
+        )
+    balanced = "balanced" in (arm.offline.weighting, arm.online.actor.weighting)
+    if balanced and part.env.startswith("ogbench/") and part.cluster.segment is None:
+        found.append(
+            "play data hold many goals in a trajectory, of which one label says little: "
+            "--unit segment, or cluster.segment 50"
         )
     return found
