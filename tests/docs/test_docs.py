@@ -31,6 +31,7 @@ from steelyard.agents.ipmd import IPMD, IPMDConfig
 from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.agents.sac import SAC, SACConfig
 from steelyard.cli import main
+from steelyard.cli.train_acfql import TrainACFQL
 from steelyard.data.chunks import ActionRange
 from steelyard.data.formats import load_with_report
 from steelyard.data.normalisation import Normaliser
@@ -545,7 +546,13 @@ def test_every_metric_of_the_reference_is_mapped():
 
 
 @pytest.mark.parametrize(
-    ("study", "arm"), [("imitation", "ipmd"), ("car", "cvar0p2"), ("assembly", "influence")]
+    ("study", "arm"),
+    [
+        ("imitation", "ipmd"),
+        ("car", "cvar0p2"),
+        ("assembly", "influence"),
+        ("offline2online", "tper"),
+    ],
 )
 def test_every_documented_study_command_is_understood(study, arm, tmp_path, capsys):
     texts = "\n".join(page.read_text("utf-8") for page in PAGES)
@@ -611,6 +618,25 @@ def test_every_key_command_and_metric_of_the_references_residual_ppo_is_mapped()
     assert set(CUPID_KEYS) <= ours
 
 
+OFF_ON_FLAGS = (
+    "env_name", "run_group", "sparse", "horizon_length", "offline_steps", "online_steps", "entity",
+    "agent.alpha", "metric", "cluster_sampler", "use_ptr_backward", "use_ptr_online_priority",
+    "ptr_warmup_steps", "backward", "use_weighted_target", "beta", "ogbench_dataset_dir", "seed",
+    "save_dir", "buffer_size", "log_interval", "eval_interval", "save_interval", "start_training",
+    "utd_ratio", "discount", "eval_episodes", "video_episodes", "video_frame_skip",
+    "dataset_proportion", "dataset_replace_interval", "save_all_online_states",
+)  # fmt: skip
+OFF_ON_FILES = (
+    "flags.json", "eval.csv", "env.csv", "offline_agent.csv", "online_agent.csv",
+    "ClusterSampling.png", "TDerrorSampling.png", "TDError+Cluster.png", "cluster_vis.py",
+    "PriorityTrajectorySampler", "ClusterBalancedSampler",
+)  # fmt: skip
+OFF_ON_METRICS = (
+    "offline_agent/critic_loss", "offline_agent/actor_loss", "cluster/offline/", "k_used",
+    "online_agent/q_mean", "online_agent/td_error_mean", "ptr/sample_online/", "eval/success_rate",
+)  # fmt: skip
+
+
 def test_the_export_recipe_repairs_the_references_files(tmp_path):
     """Two episodes of three steps: flags a step late, a row past the end, no next observation."""
     text = section(DOCS / "coming-from.md", "`.pt` files")
@@ -643,3 +669,11 @@ def test_the_export_recipe_repairs_the_references_files(tmp_path):
         np.testing.assert_array_equal(data.actions, columns["action"][[0, 1, 2, 4, 5, 6]])
         assert data.terminations.sum() == (1 if name == "marked" else 0)
         assert data.terminations[2] == (name == "marked")
+
+
+def test_every_flag_file_and_metric_of_the_references_offline_to_online_code_is_mapped():
+    text = section(DOCS / "coming-from.md", "The offline-to-online experiments")
+    for name in (*OFF_ON_FLAGS, *OFF_ON_FILES, *OFF_ON_METRICS):
+        assert name in text, name
+    ours = {field.name for field in dataclasses.fields(TrainACFQL)}
+    assert set(OFF_ON_FLAGS) - {"agent.alpha"} <= ours

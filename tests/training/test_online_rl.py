@@ -44,7 +44,7 @@ def data():
     return record_operators(FORK, "fork-small", 3).data
 
 
-def run(data, root, emphases, config=ONLINE, seed=7, agent=AGENT, assign=None):
+def run(data, root, emphases, config=ONLINE, seed=7, agent=AGENT, assign=None, tick=silent):
     """Online runs of one seed that differ in emphasis, from one untrained learner."""
     number = len(emphases)
     store = TrajectoryStore.of(data, config.online_steps, 20)
@@ -76,7 +76,7 @@ def run(data, root, emphases, config=ONLINE, seed=7, agent=AGENT, assign=None):
     try:
         return train_online(
             agent, config, group, stack_runs([start] * number), [store] * number,
-            [labels] * number, emphases, Same, None, silent, assign,
+            [labels] * number, emphases, Same, None, tick, assign,
         )  # fmt: skip
     finally:
         group.close()
@@ -113,7 +113,7 @@ def test_the_store_holds_what_was_played(data, tmp_path):
     new = np.flatnonzero(np.asarray(store.new))
     assert int(store.length[new].sum()) == ONLINE.online_steps
     env = make_env(FORK, training_seeds(7, 1, 0))
-    seen, row = env.reset(), 0
+    seen = env.reset()
     first = int(store.offset[new[0]])
     for t in range(int(store.length[new[0]])):
         np.testing.assert_array_equal(store.observation[first + t], seen[0])
@@ -126,29 +126,17 @@ def test_the_store_holds_what_was_played(data, tmp_path):
 def test_a_resumed_run_equals_one_that_was_never_interrupted(data, tmp_path):
     emphases = [RunEmphasis(T_PER, TrajectoryEmphasis("balanced")), RunEmphasis()]
     whole = run(data, tmp_path / "whole", emphases)
-    run(data, tmp_path / "cut", emphases, dataclasses.replace(ONLINE, online_steps=60))
-    # Only the exponent's schedule knows the length of the run; go back to that of the whole one.
     killed = tmp_path / "killed"
 
     class KillError(Exception):
         pass
 
-    steps = []
-
     def killing(step, note=""):
-        steps.append(step)
         if step == 80:
             raise KillError
 
-    import test_online_rl as this
-
-    before = this.silent
-    this.silent = killing
-    try:
-        with pytest.raises(KillError):
-            run(data, killed, emphases)
-    finally:
-        this.silent = before
+    with pytest.raises(KillError):
+        run(data, killed, emphases, tick=killing)
     assert RunFolder(killed / "0").status()["step"] == 60
     again = run(data, killed, emphases)
     assert same(whole, again)
@@ -185,7 +173,7 @@ def test_new_trajectories_are_assigned_to_clusters_as_they_end(data, tmp_path):
     ended = [sum(r == i for r, _ in seen) for i in range(2)]
     assert (labels == 1).sum(1).tolist() == ended
     store = take_run(state.store, 0)
-    own = [o for r, o in seen if r == 0][0]
+    own = next(o for r, o in seen if r == 0)
     first = int(store.offset[len(data)])
     np.testing.assert_array_equal(store.observation[first : first + len(own)], own)
 

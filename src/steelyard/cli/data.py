@@ -1,4 +1,4 @@
-"""``steelyard data inspect|check|convert|generate|import``."""
+"""``steelyard data inspect|check|convert|generate|cluster|import``."""
 
 import dataclasses
 from pathlib import Path
@@ -13,6 +13,9 @@ from steelyard.data.formats import FORMATS, load_demonstrations
 from steelyard.envs.registry import env_spec
 from steelyard.studies.imitation.sources import find_dataset
 from steelyard.types import EnvSpec
+
+GENERATED = ("operators", "robosuite", "ogbench")
+"""Sources of the offline-to-online study's data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ def main(arguments: list[str]) -> None:
         "convert": _convert,
         "generate": _generate,
         "import": data_car.import_raw,
+        "cluster": _cluster,
     }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
@@ -63,6 +67,8 @@ def main(arguments: list[str]) -> None:
         print("       steelyard data inspect | check dart")
         print("       steelyard data generate car-mujoco | car-single-track --out DIR [options]")
         print("       steelyard data generate metaworld TASK [--tier TIER] [options]")
+        print("       steelyard data generate operators | robosuite | ogbench TASK [options]")
+        print("       steelyard data cluster PATH [options]")
         print("       steelyard data import mushr DIR --out DIR [options]")
         return
     commands[choose(rest[0], commands)](rest[1:])
@@ -72,11 +78,24 @@ def _generate(rest: list[str]) -> None:
     if rest and rest[0] == "metaworld":
         data_assembly.generate_assembly(rest[1:])
         return
+    if rest and rest[0] in GENERATED:
+        from steelyard.cli import data_offline  # brings a study's modules
+
+        data_offline.GENERATORS[rest[0]](rest[1:])
+        return
     if rest and not rest[0].startswith("-"):
-        choose(rest[0], dict.fromkeys((*data_car.SIMULATORS, "metaworld")))
+        choose(rest[0], dict.fromkeys((*data_car.SIMULATORS, "metaworld", *GENERATED)))
     elif {"-h", "--help"} & set(rest):
         print("demonstrations of scripted experts: steelyard data generate metaworld --help")
+        print("of uneven operators: steelyard data generate operators | robosuite --help")
+        print("play data of oracles: steelyard data generate ogbench --help")
     data_car.generate_car(rest)
+
+
+def _cluster(rest: list[str]) -> None:
+    from steelyard.cli import data_offline
+
+    data_offline.cluster(rest)
 
 
 def _inspect(rest: list[str]) -> None:

@@ -44,10 +44,11 @@ class Render:
 
 def is_residual_run(rest: Sequence[str]) -> bool:
     """Whether an argument names the run folder of a base or a residual."""
-    return any(_kind(Path(word)) in ("Cloned", "Residual") for word in rest)
+    return any(kind_of(Path(word)) in ("Cloned", "Residual") for word in rest)
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
+    """What a run folder's config is of, or none where it is no run folder."""
     identity = RunFolder(path).read("config.json") if (path / "config.json").exists() else None
     config = identity.get("config") if isinstance(identity, dict) else None
     return config.get("kind") if isinstance(config, dict) else None
@@ -64,7 +65,7 @@ def evaluate(rest: Sequence[str]) -> None:
     )
 
     options = tyro.cli(Evaluate, args=list(rest), prog="steelyard evaluate")
-    if _kind(options.run) == "Cloned":
+    if kind_of(options.run) == "Cloned":
         identity = RunFolder(options.run).read("config.json") or {}
         run, base = ResidualRun(identity["config"]["env"]), load_base(options.run)
         agent, name = create_agent(run, base)(jax.random.key(0), 0), "base"
@@ -93,7 +94,7 @@ def render(rest: Sequence[str]) -> None:
     from steelyard.studies.assembly.policies import load_residual
 
     options = tyro.cli(Render, args=list(rest), prog="steelyard render")
-    if _kind(options.run) == "Cloned":
+    if kind_of(options.run) == "Cloned":
         raise ValueError(f"{options.run} is a base; render a residual on it, which shows both")
     policy = load_residual(options.run, options.checkpoint)
     folder = options.out or options.run / "videos"

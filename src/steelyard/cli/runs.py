@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import tyro
 
-from steelyard.cli import dynamics_runs, residual_runs
+from steelyard.cli import dynamics_runs, off_on_runs, residual_runs
 from steelyard.evaluation.evaluator import Evaluator
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.evaluation.video import film_episode
@@ -48,6 +48,10 @@ def main(arguments: list[str]) -> None:
     """Dispatch the two commands."""
     if arguments[0] == "evaluate" and dynamics_runs.is_dynamics_run(arguments[1:]):
         dynamics_runs.evaluate(arguments[1:])
+    elif off_on_runs.is_off_on_run(arguments[1:]):
+        {"evaluate": off_on_runs.evaluate, "render": off_on_runs.render}[arguments[0]](
+            arguments[1:]
+        )
     elif residual_runs.is_residual_run(arguments[1:]):
         {"evaluate": residual_runs.evaluate, "render": residual_runs.render}[arguments[0]](
             arguments[1:]

@@ -132,11 +132,13 @@ def main(arguments: list[str]) -> None:
         "dynamics": _dynamics,
         "base": _base,
         "residual-ppo": _residual_ppo,
+        "acfql": _acfql,
     }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
         print("usage: steelyard train sac | ipmd DATA | bc DATA | dynamics DATA [options]")
         print("       steelyard train base DATA | residual-ppo --base RUN [options]")
+        print("       steelyard train acfql --env-name TASK [options]")
         print("       each has --help")
         return
     learner = choose(rest[0], commands)
@@ -163,6 +165,12 @@ def _residual_ppo(rest: list[str]) -> None:
     from steelyard.cli import train_assembly
 
     train_assembly.train_residual_ppo(rest)
+
+
+def _acfql(rest: list[str]) -> None:
+    from steelyard.cli.train_acfql import train_acfql
+
+    train_acfql(rest)
 
 
 def _sac_options(run: SACRun, rest: list[str]) -> TrainSAC:

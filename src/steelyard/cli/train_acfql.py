@@ -31,12 +31,14 @@ from steelyard.studies.offline2online.rules import check_part, remarks
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.online_rl import OnlineRLConfig
 from steelyard.training.online_rl_programs import DrawSettings, RunEmphasis
-from steelyard.training.operator_demonstrations import REGIMES
 from steelyard.training.progress import progress
 
 PLAIN = tyro.conf.arg(name="")
 PROG = "steelyard train acfql"
 SIZES = ("task", "reference")
+SEGMENT = 50
+STEPS_PER_S = 80
+"""Of MetaWorld's simulated time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,9 +273,6 @@ def _settings(options: TrainACFQL) -> tuple[Part, OffOnArm]:
     return part, _arm(options, ranked)
 
 
-SEGMENT = 50
-
-
 def _arm(options: TrainACFQL, ranked: bool) -> OffOnArm:
     """What is drawn, as the flags have it."""
     plain = TrajectoryEmphasis(
@@ -323,7 +322,5 @@ def _film(cell: Cell, store: Store, options: TrainACFQL) -> None:
         return
     from steelyard.cli.off_on_runs import film
 
-    film(store.folder(cell).path, options.video_episodes, every=options.video_frame_skip)
-
-
-assert set(REGIMES) >= {"conflict", "fork"}
+    per_second = max(1, round(STEPS_PER_S / options.video_frame_skip))
+    film(store.folder(cell).path, options.video_episodes, frames_per_s=per_second)

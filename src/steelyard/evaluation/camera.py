@@ -20,7 +20,7 @@ def main(env_id: str, seed: str, actions: str, path: str, frames_per_s: str) -> 
     from steelyard.envs.spaces import without_precision_remarks
 
     context = _opengl() if env_id != "Pendulum-v1" else None  # Pendulum draws itself
-    name = env_id.replace("assembly/", "MetaWorld/")
+    name = env_id.replace("assembly/", "MetaWorld/").replace("sparse/", "MetaWorld/")
     on_table = name.startswith("MetaWorld/")
     recorded = np.load(actions, allow_pickle=False)
     with without_precision_remarks():

@@ -23,7 +23,8 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
     """Replay a recorded episode and write an animation of it.
 
     Args:
-        env_id: EnvPool task it was recorded in, or ``assembly/...`` that is one of EnvPool's.
+        env_id: EnvPool task it was recorded in; also those of ``assembly/`` and ``sparse/`` that
+            are EnvPool's.
         episode: Start seed and actions, environment units.
         path: Where to write: ``.gif``, ``.webp`` or ``.png`` (animated).
         frames_per_s: Speed of the animation.
