@@ -95,6 +95,7 @@ def fields(value, prefix=""):
         ("full_shared", {"draws.shared."}),
         ("backward", {"draws.backward."}),
         ("cluster_assigned", {"cluster_online."}),
+        ("symmetric_critic", {"online.actor.weighting."}),
     ],
 )
 def test_controls_differ_from_their_parent_in_one_field(arm, changed):

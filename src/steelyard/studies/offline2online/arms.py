@@ -92,6 +92,13 @@ ARMS: Mapping[str, OffOnArm] = {
         online=_both(TrajectoryEmphasis("symmetric")),
         role="control",
     ),
+    "symmetric_critic": OffOnArm(
+        "Half and half, critic alone",
+        "control: half of the critic's online batches is offline data, the policy's stay uniform",
+        online=RunEmphasis(critic=TrajectoryEmphasis("symmetric")),
+        role="control",
+        parent="symmetric",
+    ),
     "trajectory_uniform": OffOnArm(
         "Trajectories alike",
         "control: every trajectory counts the same, however long it is, online",
