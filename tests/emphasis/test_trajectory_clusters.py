@@ -19,14 +19,14 @@ from steelyard.emphasis.trajectory_features import (
 POINT = Layout(position=(0, 1))
 
 
-def walks(ends, number, seed=0, steps=40):
-    """Trajectories in a plane, ``number`` to each end."""
+def walks(ends, number, seed=0):
+    """Trajectories in a plane, ``number`` to each end, each end with a pace of its own."""
     random = np.random.default_rng(seed)
     found = []
-    for end in ends:
+    for place, end in enumerate(ends):
         for _ in range(number):
-            line = np.linspace([0.0, 0.0], end, steps)
-            found.append(line + 0.02 * random.standard_normal(line.shape))
+            line = np.linspace([0.0, 0.0], end, 30 + 12 * place)
+            found.append(line + 0.01 * random.standard_normal(line.shape))
     return found
 
 
@@ -61,8 +61,11 @@ def test_equal_returns_leave_the_choice_to_the_silhouette_which_is_said():
 
 @pytest.mark.parametrize("criterion", ["silhouette", "stability"])
 def test_other_criteria_find_what_is_there(criterion):
+    frames = walks((SIX[0], SIX[3]), 15)
     config = ClusterConfig(k_criterion=criterion)
-    assert cluster_trajectories(walks(SIX[:4], 15), returns_of(number=10), POINT, config, 0).k == 4
+    found = cluster_trajectories(frames, returns_of(number=5), POINT, config, 0)
+    assert found.chosen_by == criterion
+    assert found.labels.tolist() == [0] * 15 + [1] * 15
 
 
 def test_homogeneity_by_hand():
@@ -75,11 +78,20 @@ def test_homogeneity_by_hand():
 
 
 def test_a_single_odd_trajectory_is_no_cluster():
-    frames = [*walks(SIX[:2], 30), np.linspace([0.0, 0.0], [9.0, 9.0], 40)]
-    returns = np.concatenate([np.full(30, -1.0), np.full(30, -2.0), [-50.0]])
+    frames = [*walks(SIX[:2], 30), np.linspace([0.0, 0.0], [4.0, 4.0], 40)]
+    returns = np.concatenate([np.full(30, -1.0), np.full(30, -2.0), [-5.0]])
     found = cluster_trajectories(frames, returns, POINT, ClusterConfig(), 0)
     assert np.bincount(found.labels).min() >= 5
     assert found.labels[0] != found.labels[30]
+
+
+def test_where_nothing_is_apart_but_a_few_odd_ones_there_is_nothing_to_balance():
+    frames = [np.linspace([0.0, 0.0], [1.0, 0.0], 40)] * 30
+    odd = [np.linspace([0.0, 0.0], end, 40) for end in ([9.0, 9.0], [-9.0, 3.0])]
+    frames = [*frames, *odd]
+    found = cluster_trajectories(frames, np.arange(32.0), POINT, ClusterConfig(), 0)
+    assert found.k == 1
+    assert "nothing to balance" in found.note
 
 
 def test_clusters_are_numbered_by_size_and_describe_themselves():

@@ -7,7 +7,8 @@ The number is chosen by how alike the returns within clusters are, whatever the 
 with ``W_K`` the sum of squares of the return within clusters and ``S`` the total one: one minus the
 adjusted R² of the return on the labels. The smallest K is taken whose ``J`` is at most 1.05 times
 the least, or 0.01 above it: where labels say almost all already, a cluster more that explains less
-than a hundredth of the variance is none.
+than a hundredth of the variance is none. Small clusters are given to their nearest before J is
+taken, so a clustering that only sets a few odd trajectories apart says nothing.
 """
 
 import dataclasses
@@ -103,9 +104,9 @@ class Clusters:
         found |= {f"prob_{i}": float(share) for i, share in enumerate(shares)}
         return {"k_used": float(self.k)} | {f"cluster/offline/{n}": v for n, v in found.items()}
 
-    def table(self, lengths: Int[np.ndarray, " item"]) -> list[dict[str, float]]:
+    def table(self, lengths: Int[np.ndarray, " item"]) -> list[dict[str, int | float]]:
         """`cluster/stats`: number, length and return of the items of each cluster."""
-        rows = []
+        rows: list[dict[str, int | float]] = []
         for cluster in range(self.k):
             own = self.labels == cluster
             rows.append(
@@ -121,7 +122,7 @@ class Clusters:
 
 
 def cluster_trajectories(
-    observations: Sequence[Float[np.ndarray, "frame obs"]],
+    observations: Sequence[Float[np.ndarray, "_ obs"]],
     returns: Float[np.ndarray, " item"],
     layout: Layout,
     config: ClusterConfig,
@@ -156,11 +157,15 @@ def cluster_trajectories(
     criterion, note = config.k_criterion, ""
     if criterion == "return" and np.ptp(returns) == 0:
         criterion, note = "silhouette", "all returns are equal, so the silhouette chose K"
-    values = [_criterion(criterion, f.labels_, features, returns, seed) for f in fits]
+    merged = [_merged(np.asarray(fit.labels_), features) for fit in fits]
+    values = [_criterion(criterion, labels, features, returns, seed) for labels in merged]
     best = min(values)
     near = best + max((TOLERANCE - 1.0) * abs(best), SLACK)
     place = next(i for i, value in enumerate(values) if value <= near)
-    labels, centroids = _merged(np.asarray(fits[place].labels_), features)
+    labels = merged[place]
+    if labels.max() == 0:
+        note = "no clusters but of a few odd trajectories, so there is nothing to balance"
+    centroids = np.stack([features[labels == c].mean(0) for c in range(labels.max() + 1)])
     return Clusters(
         labels=labels,
         features=features,
@@ -206,6 +211,8 @@ def _criterion(
     kind: str, labels: np.ndarray, features: np.ndarray, returns: np.ndarray, seed: int
 ) -> float:
     """What is to be least."""
+    if labels.max() == 0:
+        return 1.0
     if kind == "return":
         return return_homogeneity(labels, returns)
     if kind == "silhouette":
@@ -228,21 +235,16 @@ def _stability(labels: np.ndarray, features: np.ndarray, seed: int) -> float:
     return float(np.mean(agreed))
 
 
-def _merged(
-    labels: np.ndarray, features: np.ndarray
-) -> tuple[Int[np.ndarray, " item"], Float[np.ndarray, "cluster feat"]]:
+def _merged(labels: np.ndarray, features: np.ndarray) -> Int[np.ndarray, " item"]:
     """Give clusters that are too small to the nearest, and number the rest by size."""
     least = max(SMALLEST, int(np.ceil(SMALLEST_SHARE * len(labels))))
     labels = labels.copy()
     while True:
         names, sizes = np.unique(labels, return_counts=True)
-        if len(names) <= 2 or sizes.min() >= least:
-            break
+        if len(names) == 1 or sizes.min() >= least:
+            return number_by_size(labels)
         middles = np.stack([features[labels == name].mean(0) for name in names])
         small = int(np.argmin(sizes))
         distance = np.linalg.norm(middles - middles[small], axis=1)
         distance[small] = np.inf
         labels[labels == names[small]] = names[int(np.argmin(distance))]
-    renumbered = number_by_size(labels)
-    centroids = [features[renumbered == c].mean(0) for c in range(renumbered.max() + 1)]
-    return renumbered, np.stack(centroids)

@@ -17,6 +17,7 @@ from steelyard.numerics.rotations import quaternion_to_6d
 
 KEYFRAMES = 20
 EXPLAINED, MOST_COMPONENTS = 0.95, 32
+LEAST_VARIANCE = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def describe_trajectory(
         relative: Whether places are taken relative to the first frame, as those of a segment are.
 
     Returns:
-        Length and speed (one group), then the keyframes of each part of the layout, each flat.
+        Length and speeds, then the keyframes of each part of the layout, each flat.
     """
     frames = np.asarray(observations, np.float64)
     hand = frames[:, list(layout.position)] if layout.position else frames
@@ -96,7 +97,7 @@ def describe_trajectory(
         parts.append(quaternion_to_6d(frames[keys][:, list(columns)], scalar))
     if layout.others:
         parts.append(frames[keys][:, list(layout.others)])
-    return [*summary[:, None], *(part.reshape(-1) for part in parts)]
+    return [summary, *(part.reshape(-1) for part in parts)]
 
 
 class Projection(NamedTuple):
@@ -114,13 +115,19 @@ class Projection(NamedTuple):
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[np.ndarray]]) -> "Projection":
-        """Fit to the features of some trajectories."""
+        """Fit to the features of some trajectories.
+
+        Length and speeds, the first group, have units of their own: each gets a third of its
+        variance.
+        """
         flat = np.stack([np.concatenate(own) for own in groups])
         sizes = [len(group) for group in groups[0]]
         mean, variance = flat.mean(0), flat.var(0)
         ends = np.cumsum(sizes)
         totals = [variance[end - size : end].sum() for end, size in zip(ends, sizes, strict=True)]
-        scale = np.repeat(np.sqrt([max(total, 1e-12) for total in totals]), sizes)
+        spread = np.repeat(totals, sizes)
+        spread[: sizes[0]] = sizes[0] * variance[: sizes[0]]
+        scale = np.sqrt(np.maximum(spread, LEAST_VARIANCE))
         scaled = (flat - mean) / scale
         _, values, directions = np.linalg.svd(scaled, full_matrices=False)
         share = np.cumsum(values**2) / max(float(np.sum(values**2)), 1e-300)

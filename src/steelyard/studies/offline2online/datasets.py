@@ -71,8 +71,8 @@ def as_sparse(data: Demonstrations, sparse: bool = False) -> Demonstrations:
     if data.rewards is None:
         raise DatasetError("offline reinforcement learning reads rewards; the dataset has none")
     rewards = data.rewards
-    shifted = bool(np.isin(rewards, (0.0, 1.0)).all() and (rewards == 1.0).any())
-    wrong = (rewards > 0) & ~shifted
+    shifted = bool((rewards >= 0.0).all() and (rewards > 0.0).any())
+    wrong = ~np.isin(rewards, (0.0, 1.0)) if shifted else rewards > 0.0
     if wrong.any():
         row = int(np.argmax(wrong))
         episode = int(data.step_episodes()[row])

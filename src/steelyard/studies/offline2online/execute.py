@@ -261,19 +261,22 @@ def _priorities(state: OnlineState, run: int) -> dict[str, np.ndarray]:
     return {name: np.asarray(value[run]) for name, value in names.items()}
 
 
-def _played(store: TrajectoryStore, run: int) -> dict[str, np.ndarray]:
+def _played(stores: TrajectoryStore, run: int) -> dict[str, np.ndarray]:
     """What a run still holds of what it played, end to end: columns, and length by trajectory."""
-    new = np.flatnonzero(np.asarray(store.new[run]))
-    order = new[np.argsort(np.asarray(take_run(store, run).order)[new])]
-    lengths = np.asarray(store.length[run])[order]
-    offsets = np.asarray(store.offset[run])[order]
+    store = take_run(stores, run)
+    new = np.flatnonzero(np.asarray(store.new))
+    order = new[np.argsort(np.asarray(store.order)[new])]
+    lengths, offsets = np.asarray(store.length)[order], np.asarray(store.offset)[order]
     rows = [np.arange(o, o + n) for o, n in zip(offsets, lengths, strict=True)]
     inside = np.concatenate(rows) if rows else np.zeros(0, int)
-    names = ("observation", "action", "reward", "terminated")
-    columns = {f"{name}s": np.asarray(getattr(store, name)[run])[inside] for name in names[:3]}
-    flags = np.asarray(store.terminated[run])[inside]
-    finals = np.asarray(store.observation[run])[offsets + lengths]
-    return {**columns, "terminated": flags, "lengths": lengths, "final_observations": finals}
+    return {
+        "observations": np.asarray(store.observation)[inside],
+        "actions": np.asarray(store.action)[inside],
+        "rewards": np.asarray(store.reward)[inside],
+        "terminated": np.asarray(store.terminated)[inside],
+        "lengths": lengths,
+        "final_observations": np.asarray(store.observation)[offsets + lengths],
+    }
 
 
 def _evaluator(env: str, group: RunGroup, episodes: int) -> ChunkEvaluator:
