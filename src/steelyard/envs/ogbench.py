@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from steelyard.envs.base import Step
+from steelyard.envs.extras import require
 from steelyard.envs.gymnasium import GymnasiumEnv
 from steelyard.types import EnvSpec
 
@@ -54,11 +55,7 @@ def require_ogbench() -> Any:
     Raises:
         ImportError: It is not installed; says how.
     """
-    try:
-        import ogbench
-    except ImportError as error:
-        raise ImportError("OGBench is not installed: pip install 'steelyard[ogbench]'") from error
-    return ogbench
+    return require("ogbench", "ogbench")
 
 
 def base_name(id: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.envs.base import Step, checked_action, checked_seeds
+from steelyard.envs.extras import require
 from steelyard.types import EnvSpec
 
 NAMES = {"lift": "Lift", "can": "PickPlaceCan", "square": "NutAssemblySquare"}
@@ -118,14 +119,9 @@ class RobosuiteEnv:
 
 
 def _build(task: str) -> Any:
-    try:
-        import robosuite
-        from robosuite.controllers import load_composite_controller_config
-    except ImportError as error:
-        raise ImportError(
-            "robosuite is not installed, or not with a fitting mujoco (3.8): "
-            "pip install 'steelyard[robosuite]'"
-        ) from error
+    robosuite = require("robosuite", "robosuite")
+    from robosuite.controllers import load_composite_controller_config
+
     return robosuite.make(
         NAMES[task],
         robots="Panda",

@@ -46,10 +46,8 @@ class ChunkPlayer:
             steps: How many.
 
         Returns:
-            The steps, ``[run, time, ...]``, and each as the environment gave it.
-
-        Raises:
-            FloatingPointError: A plan is not finite; says of which run.
+            The steps, ``[run, time, ...]``, and each as the environment gave it. A run whose plan
+            is not finite, which its metrics tell, does nothing.
         """
         rows, played = [], []
         for _ in range(steps):
@@ -59,7 +57,7 @@ class ChunkPlayer:
                 self._place[empty] = 0
                 self.calls += 1
             action = self._chunk[self._runs, self._place]
-            action = np.where(np.isfinite(action), action, 0.0)  # of frozen runs
+            action = np.where(np.isfinite(action), action, 0.0)
             step = self._env.step(self._spec.to_env_units(action))
             outcome = (step.reward, step.terminated, step.next_observation, step.ended)
             rows.append(Record(self._observation, action, *outcome))

@@ -135,7 +135,6 @@ def train_online(
             for step in played:
                 episodes.add(Step(*(x[:, None] for x in step)))
             steps += rows
-            group.freeze_non_finite(steps, {"action": record.action.sum((1, 2))})
             state = _stored(programs, state, record, player.take_finished(), assign)
             metrics: dict[str, jax.Array] = {}
             if steps > config.start_training:

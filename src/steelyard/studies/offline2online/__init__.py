@@ -73,7 +73,7 @@ class Offline2OnlineStudy:
         sinks: SinkOptions = SinkOptions(),
     ) -> None:
         """Run a group of cells to the end and write their results."""
-        execute(cells, store, tick, sinks)
+        execute(cells, config, store, tick, sinks)
 
     def records(
         self, config: Offline2OnlineConfig, store: Store, preset: str, command: str

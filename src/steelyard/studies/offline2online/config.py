@@ -59,6 +59,8 @@ class Part:
     """Updates between two files of a folder."""
     keep_online: bool = False
     """Whether all that was played online is written to `data.npz`."""
+    offline_eval_interval: int | None = None
+    """Updates between evaluations of the offline phase; none evaluates at its end only."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Runs groups of cells of the study: data, offline phases, online phases."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from steelyard.envs.seeding import check_disjoint, training_seeds
 from steelyard.envs.shared_starts import SharedStarts
 from steelyard.studies.cells import Cell, Store, logged, open_folders
 from steelyard.studies.hardware import hardware
+from steelyard.studies.offline2online.config import Offline2OnlineConfig
 from steelyard.studies.offline2online.data import (
     Prepared,
     items_of,
@@ -45,7 +47,11 @@ from steelyard.training.run_folder import RunFolder, save_arrays, write_json
 
 
 def execute(
-    cells: Sequence[Cell], store: Store, tick: Ticker, sinks: SinkOptions = SinkOptions()
+    cells: Sequence[Cell],
+    config: Offline2OnlineConfig,
+    store: Store,
+    tick: Ticker,
+    sinks: SinkOptions = SinkOptions(),
 ) -> None:
     """Run a group of cells of one kind to the end."""
     folders = open_folders(cells, store)
@@ -61,7 +67,9 @@ def execute(
         if isinstance(settings, Offline):
             data = [open_prepared(_place(cell.parent, store)) for cell in cells]
             source = _parent(cells[0]).config
-            learn_offline([cell.config for cell in cells], group, data, source, tick)
+            part = config.parts().get(str(cells[0].axes["task"]))
+            interval = None if part is None else part.offline_eval_interval
+            learn_offline([cell.config for cell in cells], group, data, source, tick, interval)
         else:
             parents = [_parent(cell) for cell in cells]
             data = [open_prepared(_place(parent.parent, store)) for parent in parents]
@@ -191,7 +199,7 @@ def learn_offline(
         evaluate=judge,
         rotate=rotation(cells, data, source),
     )
-    outcome = evaluator.outcome(agents)
+    outcome = evaluator.last or evaluator.outcome(agents)
     for i in group.alive:
         save_agent(group.folders[i], take_run(agents, i))
         _finish(group.folders[i], outcome, i, {"updates": settings.steps}, group)
@@ -209,6 +217,8 @@ def learn_online(
     """Train and score the online phases of a group; emphasis alone may differ between them."""
     settings = cells[0]
     config, env = settings.online, settings.env
+    for remark in data_remarks(cells, data):
+        print(f"note: {remark}", file=sys.stderr)
     room = min(config.online_steps, max(config.buffer_size - data[0].data.num_steps, 1))
     stores = [store_of(own, source.cluster.segment, room) for own in data]
     labels = [_labels(own, store) for own, store in zip(data, stores, strict=True)]
@@ -246,6 +256,15 @@ def learn_online(
             save_arrays(group.folders[i].path / "data.npz", _played(state.store, i))
         _finish(group.folders[i], outcome, i, {"frames": config.online_steps}, group)
     return state
+
+
+def data_remarks(cells: Sequence[Online], data: Sequence[Prepared]) -> list[str]:
+    """What the data make of an emphasis: scores that are all equal draw uniformly."""
+    by_success = {cell.emphasis.critic.metric for cell in cells} & {"success_binary"}
+    barren = [own for own in data if not own.data.terminations.any()]
+    if by_success and barren:
+        return ["no demonstration succeeds, so success_binary begins as the uniform sampler"]
+    return []
 
 
 def _labels(prepared: Prepared, store: TrajectoryStore) -> np.ndarray:
