@@ -113,8 +113,10 @@ def ours(updates):
 def theirs(path, updates):
     """The same of the QC implementation, by its own ``update`` or ``batch_update``."""
     sys.path.insert(0, str(path))
-    # Imported by a module of networks that this learner does not use.
-    sys.modules.setdefault("distrax", types.ModuleType("distrax"))
+    # Read by networks that this learner does not have.
+    distributions = types.ModuleType("distrax")
+    distributions.__getattr__ = lambda name: object
+    sys.modules.setdefault("distrax", distributions)
     from agents.acfql import ACFQLAgent, get_config
 
     config = get_config()
