@@ -93,12 +93,26 @@ def judging_table(results: Path) -> str:
     return "\n\n".join(blocks)
 
 
+def draws_table(results: Path) -> str:
+    """What draws of trajectories cost, and an update beside the QC implementation."""
+    found = json.loads((results / "benchmarks" / "acfql_cost.json").read_text())
+    rows = [["Trajectories", "From ready tables, ms", "With tables and ranks, ms"]]
+    rows.append(["---:"] * 3)
+    for row in found["sampler"]:
+        cells = (row["ready_ms"], row["with_ranks_ms"])
+        rows.append([f"{row['trajectories']:,}", *(f"{x:.3f}" for x in cells)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    ratios = f"one update a call × {found['ratio_1']:.2f}, in a scan × {found['ratio_scan']:.2f}"
+    return f"{table}\n\nTime of QC's update over ours, median of rounds: {ratios}."
+
+
 def _at(scores: dict) -> list[float]:
     return [scores[f"fde_m {s}"]["mean"] for s in (1, 2)]
 
 
 BENCHMARKS = {
     "benchmarks/car_sysid": ("benchmarks/car_sysid.json", sysid_table),
+    "benchmarks/acfql_cost": ("benchmarks/acfql_cost.json", draws_table),
     "benchmarks/score_judging": ("benchmarks/score_judging/raw.jsonl", judging_table),
 }
 """What is made from a benchmark's file, and how."""

@@ -13,6 +13,7 @@ PRESS, DRAWER, FORK = "sparse/HandlePress-v3", "sparse/DrawerOpen-v3", "sparse/F
 PRESETS = {
     "smoke": "tiny sizes of everything, on the fork: a minute",
     "quick": "pressing a handle, modes in conflict: 6 arms, 7 seeds; minutes",
+    "medium": "larger networks and budgets, the reference's arms, 3 seeds: for a task of your own",
     "full": "all arms; other regimes and tasks with some of them; hours",
     "reference": "the reference's hyper-parameters, its four arms; for a GPU",
 }
@@ -111,7 +112,8 @@ def configure(preset: str, env: str | None = None) -> Offline2OnlineConfig:
     """
     if preset not in PRESETS:
         raise ValueError(f"There is no preset {preset!r}; there are {sorted(PRESETS)}.")
-    config = {"smoke": _smoke, "quick": _quick, "full": _full, "reference": _reference}[preset]()
+    made = {"smoke": _smoke, "quick": _quick, "medium": _medium, "full": _full}
+    config = (made | {"reference": _reference})[preset]()
     if env is None:
         return config
     env_spec(env)  # refuses an unknown task, with the nearest ones
@@ -120,7 +122,13 @@ def configure(preset: str, env: str | None = None) -> Offline2OnlineConfig:
     runs = any(part.arms for part in chosen.values() if part.env == env)
     known = any(part.env == env for part in chosen.values())
     if not known:
-        sized = dataclasses.replace(config.custom, env=env, arms=PUBLISHED)
+        own = env.startswith("sparse/")  # only these have operators that can be played here
+        regime = config.press.regime if own else None
+        arms = REFERENCE if preset == "medium" else PUBLISHED
+        cluster = ClusterConfig(segment=50) if env.startswith("ogbench/") else ClusterConfig()
+        sized = dataclasses.replace(
+            config.custom, env=env, regime=regime, arms=arms, cluster=cluster
+        )
         none = {name: dataclasses.replace(part, arms=()) for name, part in chosen.items()}
         return dataclasses.replace(config, **{**none, "custom": sized})
     parts = {
@@ -191,6 +199,37 @@ def _with_arms(part: Part, arms: tuple[str, ...]) -> Part:
 def _quick() -> Offline2OnlineConfig:
     config = _parts()
     return dataclasses.replace(config, press=_with_arms(config.press, PUBLISHED))
+
+
+MEDIUM_AGENT = ACFQLConfig(
+    hidden=(256, 256), num_qs=2, alpha=10.0, normalize_q_loss=True, reduction=QUICK_AGENT.reduction
+)
+MEDIUM_ONLINE = dataclasses.replace(
+    QUICK_ONLINE,
+    online_steps=3_000,
+    ptr_warmup_steps=100,
+    log_interval=500,
+    eval_interval=1_000,
+    save_interval=1_000,
+)
+
+
+def _medium() -> Offline2OnlineConfig:
+    config = _parts()
+
+    def sized(part: Part) -> Part:
+        return dataclasses.replace(
+            part,
+            seeds=SEVEN[:3],
+            agent=MEDIUM_AGENT,
+            offline_steps=10_000,
+            online=MEDIUM_ONLINE,
+        )
+
+    names = [f.name for f in dataclasses.fields(config) if f.type is Part]
+    parts = {name: sized(getattr(config, name)) for name in names}
+    config = dataclasses.replace(config, **parts)
+    return dataclasses.replace(config, press=_with_arms(config.press, REFERENCE))
 
 
 def _full() -> Offline2OnlineConfig:
