@@ -35,7 +35,6 @@ from steelyard.cli.train_acfql import TrainACFQL
 from steelyard.data.chunks import ActionRange
 from steelyard.data.formats import load_with_report
 from steelyard.data.normalisation import Normaliser
-from steelyard.data.trajectory_store import TrajectoryStore
 from steelyard.emphasis import WEIGHTINGS
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.evaluation.metrics_file import EvaluationInfo, metrics_json
@@ -50,13 +49,11 @@ from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.dynamics import loss_emphasis, validation
 from steelyard.training.dynamics_files import LOSS_COLUMNS
 from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
-from steelyard.training.offline_rl import draw_chunks, drawing
 from steelyard.training.on_policy import TIMED, OnPolicyConfig, speed
 from steelyard.training.on_policy_update import UpdateConfig, update
-from steelyard.training.operator_demonstrations import record_operators
 from steelyard.training.reference_car import KEYS
 from steelyard.training.rollout_items import Rollout
-from steelyard.training.trajectory_metrics import PREFIX, draw_metrics
+from steelyard.training.trajectory_metrics import DRAW_METRICS
 from steelyard.types import (
     ActionChunk,
     ChunkBatch,
@@ -294,13 +291,7 @@ def acfql_metrics(key):
     full, flat = jnp.ones((ROWS, 2), bool), jnp.zeros(ROWS)
     seen = jnp.zeros((ROWS, 3))
     part = ChunkTransition(seen, jnp.zeros((ROWS, 2, 1)), full, flat, flat, seen)
-    data = TrajectoryStore.of(record_operators("sparse/Fork-v0", "fork-small", 0).data)
-    drawn = drawing(data, 5, Normaliser.identity(4))
-    found = draw_chunks(ACFQLConfig(num_qs=2), drawn, key, ROWS)
-    scores, errors = jnp.zeros(data.length.shape[0]), jnp.zeros(ROWS)
-    shown = draw_metrics(found, data, drawn.critic, scores, errors, errors)
-    drawn_names = {name.removeprefix(PREFIX): value for name, value in shown.items()}
-    return agent.update(ChunkBatch(part), key)[1].metrics | drawn_names
+    return agent.update(ChunkBatch(part), key)[1].metrics
 
 
 TIME, ENVS = 4, 2
@@ -339,7 +330,10 @@ LEARNERS = {
     "ipmd": (ipmd_metrics, (*ONLINE, "eval/score")),
     "bc": (bc_metrics, ("val/loss",)),
     "chunked_bc": (chunked_bc_metrics, ("val/loss",)),
-    "acfql": (acfql_metrics, ("eval/success_rate", "eval/length", "env/episode/return")),
+    "acfql": (
+        acfql_metrics,
+        ("eval/success_rate", "eval/length", "env/episode/return", *DRAW_METRICS),
+    ),
     "ppo": (ppo_metrics, ("eval/success_rate", "eval/best_eval_success_rate")),
 }
 

@@ -20,6 +20,7 @@ from steelyard.studies.offline2online.execute import rotation
 from steelyard.studies.offline2online.plan import DATA, OFFLINE, Data, plan_cells
 from steelyard.studies.offline2online.policies import load_agent
 from steelyard.training.metrics import read_rows
+from steelyard.training.trajectory_metrics import DRAW_METRICS, PREFIX
 
 NOWHERE = Store(Path("nowhere"), "offline2online")
 
@@ -143,11 +144,9 @@ def test_every_metric_that_is_promised_is_logged(finished):
     assert {"eval/success_rate", "eval/success", "eval/length"} <= logged
     for name in ("q_mean", "td_error_mean", "td_error_abs_mean", "td_error_abs_max"):
         assert f"online_agent/{name}" in logged
-    for name in (
-        "rel_start_mean", "rel_start_std", "seg_return_mean", "seg_return_std", "r_last_mean",
-        "success_traj_ratio", "prior_mean", "prior_std", "online_share", "ess", "perplexity",
-        "correction_max", "touched_share", "score_td_correlation", "age_mean",
-    ):  # fmt: skip
+    told = {name for name in logged if name.startswith(PREFIX)}
+    assert told == {PREFIX + name for name in DRAW_METRICS}
+    for name in DRAW_METRICS:
         values = [row[f"ptr/sample_online/{name}"] for row in rows if "online_agent/q_mean" in row]
         assert np.isfinite(values).all(), name
     parent = cells_of(finished, OFFLINE)[0][1]

@@ -145,6 +145,36 @@ def test_our_own_and_robomimic_files_load_as_sparse_data(tmp_path):
         assert found.terminations[[2, 5, 7]].tolist() == [True, False, True]
 
 
+def test_a_file_of_robomimic_s_layout_loads_as_the_task_sees_it(tmp_path):
+    import h5py
+
+    path, random = tmp_path / "low_dim_v15.hdf5", np.random.default_rng(0)
+    sizes = {
+        "object": 10, "robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2,
+        "robot0_joint_pos": 7,
+    }  # fmt: skip
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_args"] = '{"env_name": "Lift", "type": 1}'
+        for number, rewards in enumerate(([0, 0, 1, 1], [0, 0, 0])):
+            demo = file["data"].create_group(f"demo_{number}")
+            steps = len(rewards)
+            demo.attrs["num_samples"] = steps
+            frames = {k: random.standard_normal((steps + 1, n)) for k, n in sizes.items()}
+            for key, values in frames.items():
+                demo[f"obs/{key}"], demo[f"next_obs/{key}"] = values[:-1], values[1:]
+            demo["actions"] = random.uniform(-1, 1, (steps, 7))
+            demo["rewards"] = np.array(rewards, float)
+            demo["dones"] = np.array(rewards)  # done_mode 2 marks every success
+            if number == 0:
+                first = frames
+    found = load_offline_data(path, "robosuite/lift")
+    assert found.lengths.tolist() == [3, 3]
+    assert found.rewards.tolist() == [-1, -1, 0, -1, -1, -1]
+    order = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+    expected = np.concatenate([first[key][:4] for key in order], axis=1).astype(np.float32)
+    np.testing.assert_allclose(next(found.episodes()).observations, expected, rtol=1e-6)
+
+
 def test_the_reference_s_names_mean_one_task():
     names = ("square-mh-low", "square-mh-low_dim", "square-mh")
     assert len({find_task(name) for name in names}) == 1

@@ -10,6 +10,24 @@ from steelyard.emphasis.samplers import Table
 from steelyard.training.offline_rl import ChunkDraw
 
 PREFIX = "ptr/sample_online/"
+DRAW_METRICS = (
+    "rel_start_mean",
+    "rel_start_std",
+    "seg_return_mean",
+    "seg_return_std",
+    "r_last_mean",
+    "success_traj_ratio",
+    "prior_mean",
+    "prior_std",
+    "online_share",
+    "ess",
+    "perplexity",
+    "touched_share",
+    "correction_max",
+    "score_td_correlation",
+    "age_mean",
+)
+"""What :func:`draw_metrics` tells, behind ``PREFIX``."""
 
 
 def draw_metrics(

@@ -70,6 +70,17 @@ def load_with_report(
     return demonstrations, CheckReport(str(path), format.name, worst_first(findings), summary)
 
 
+def named_task(path: str | Path) -> str:
+    """The task that a dataset says it is of, whether or not there is such a task here.
+
+    Raises:
+        DatasetNotFoundError: Nothing lies there.
+        DatasetError: The files cannot be read at all.
+    """
+    place = resolve(path)
+    return detect_format(place).read(place).task
+
+
 def save_demonstrations(
     demonstrations: Demonstrations,
     path: str | Path,

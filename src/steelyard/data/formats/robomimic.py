@@ -9,7 +9,9 @@ always recover from normalised ones) and ``truncations``; robomimic leaves them 
 
 Lost: start seeds (read back as -1) and the provenance. Reward-free demonstrations get NaN rewards,
 read back as none. In files of others: ``dones`` are read as terminations, and only the last of an
-episode counts; all vector observations are joined in the order of their names.
+episode counts. Where the four columns that robomimic's own low-dimensional configs read are there
+(hand, its quaternion, fingers, object), they are the observation, in that order; else all vector
+observations are joined in the order of their names.
 """
 
 import json
@@ -28,6 +30,8 @@ from steelyard.data.specs import UNKNOWN_TASK, spec_from_json, spec_to_json
 
 _GYM_TYPE = 2
 _OBSERVATION = "flat"
+LOW_DIM = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+"""What robomimic's low-dimensional configs read, in their order."""
 
 
 def matches(path: Path) -> bool:
@@ -112,12 +116,15 @@ def _demo_names(data: h5py.Group) -> list[str]:
 
 
 def _observation_keys(demo: h5py.Group, place: str) -> tuple[list[str], list[Finding]]:
-    """Choose the observation columns: ``flat``, else every column of vectors or scalars."""
+    """Choose the columns: ``flat``, robomimic's own four, or all of vectors or scalars."""
     observations = demo.get("obs")
     if not isinstance(observations, h5py.Group) or not len(observations):
         raise DatasetError(f"{place}: {demo.name} needs the group `obs`; found {sorted(demo)}")
     if _OBSERVATION in observations:
         return [_OBSERVATION], []
+    if set(LOW_DIM) <= set(observations):
+        message = f"the observation is the join of {list(LOW_DIM)}, as robomimic reads it"
+        return list(LOW_DIM), [Finding("note", "observations", message)]
     keys = sorted(name for name, item in observations.items() if len(item.shape) <= 2)
     left_out = sorted(set(observations) - set(keys))
     if not keys:

@@ -1,5 +1,6 @@
 """Datasets of others as offline data: OGBench play data, robomimic files, or our own format."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.episode import Episode
 from steelyard.data.findings import DatasetError
-from steelyard.data.formats import load_demonstrations
+from steelyard.data.formats import load_demonstrations, named_task
 from steelyard.data.ogbench_files import load_ogbench
 from steelyard.envs.ogbench import sparse_reward
 from steelyard.envs.registry import env_spec
+from steelyard.envs.robosuite import NAMES as ROBOSUITE_CLASSES
 from steelyard.types import EnvSpec
 
 
@@ -53,9 +55,21 @@ def load_offline_data(
     if env.startswith("ogbench/"):
         data = load_ogbench(file, env, sparse)
     else:
-        data = as_sparse(load_demonstrations(file, env_spec(env)), sparse)
+        data = as_sparse(_of_task(file, env), sparse)
     kept = max(1, round(proportion * len(data)))
     return data if kept == len(data) else data.first(kept)
+
+
+def _of_task(file: Path, env: str) -> Demonstrations:
+    """Load a dataset of a task; robomimic's own files call robosuite's tasks by their class."""
+    spec = env_spec(env)
+    if not env.startswith("robosuite/"):
+        return load_demonstrations(file, spec)
+    theirs = ROBOSUITE_CLASSES[env.removeprefix("robosuite/")]
+    if named_task(file) != theirs:
+        return load_demonstrations(file, spec)
+    data = load_demonstrations(file, dataclasses.replace(spec, id=theirs))
+    return dataclasses.replace(data, env_spec=spec)
 
 
 def as_sparse(data: Demonstrations, sparse: bool = False) -> Demonstrations:
