@@ -1,8 +1,6 @@
 """The arms of the assembly study: one learner, and what its updates make of its own items."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.reports.spec import Role
@@ -147,16 +145,3 @@ REPEATED = ("uniform", "heuristic", "gradnorm", "iif", "iif-cross-fit", "random-
 """The arms of `full` on its third task."""
 ALL = tuple(name for name, arm in ARMS.items() if arm.on_success is None)
 """The arms of `full`; the others need a task that runs on after success."""
-
-
-def check_arms(names: Iterable[str]) -> None:
-    """Refuse what is no arm.
-
-    Raises:
-        ValueError: Names the nearest, and all there are.
-    """
-    for name in names:
-        if name not in ARMS:
-            near = difflib.get_close_matches(name, ARMS, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"There is no arm {name!r}; there are {list(ARMS)}.{hint}")

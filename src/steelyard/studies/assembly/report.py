@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from steelyard.reports import Arm, Comparison, Line, Metric, Panel, Record, StudyReport
-from steelyard.reports.records import axes_suffix
 from steelyard.studies.assembly.arms import ARMS, BASE
 from steelyard.studies.assembly.config import AssemblyConfig
 from steelyard.studies.assembly.plan import plan_cells
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
+from steelyard.studies.parts import expected_seeds
 from steelyard.training.episode_window import WINDOW
 from steelyard.training.metrics import read_rows
 
@@ -239,7 +239,7 @@ def _specification(config: AssemblyConfig) -> StudyReport:
         axis_titles={"task": "Task"},
         lines=(Line(1, "every episode"),),
         seeds=seeds,
-        expected=_expected(config, seeds, tuple(used)),
+        expected=expected_seeds(parts, seeds, tuple(used), ("base",)),
         also_compared=("steps_to_90", "area"),
         description=DESCRIPTION,
         limits=_limits(len(comparisons)),
@@ -265,18 +265,3 @@ def _limits(comparisons: int) -> tuple[str, ...]:
         "The settings of the learner were chosen on other seeds with uniform items; no arm was "
         "tuned by itself.",
     )
-
-
-def _expected(
-    config: AssemblyConfig, seeds: tuple[int, ...], used: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """Seeds of arms by label, where they are not the study's own; none where an arm is not run."""
-    found = {}
-    primary = {"task": next(iter(config.parts()))}
-    for task, part in config.parts().items():
-        suffix = axes_suffix({"task": task}, primary)
-        for name in ("base", *used):
-            own = part.seeds if name in ("base", *part.arms) else ()
-            if own != seeds:
-                found[name + suffix] = own
-    return found

@@ -2,9 +2,10 @@
 
 from steelyard.envs.registry import env_spec
 from steelyard.envs.scripted import TIERS, ScriptedExpert
-from steelyard.envs.seeding import MOST_SEED, start_seeds, training_seeds
-from steelyard.studies.assembly.arms import ARMS, check_arms
+from steelyard.envs.seeding import start_seeds, training_seeds
+from steelyard.studies.assembly.arms import ARMS
 from steelyard.studies.assembly.config import AssemblyConfig, Part
+from steelyard.studies.parts import check_arm_names, check_runs
 from steelyard.training.residual import PLANE
 
 
@@ -18,7 +19,7 @@ def check(config: AssemblyConfig) -> None:
     if not parts:
         raise ValueError("no part of the study has any arm: give one of them some, or --arms")
     for task, part in parts.items():
-        check_arms(part.arms)
+        check_arm_names(part.arms, ARMS)
         try:
             _check_part(part)
         except ValueError as error:
@@ -26,13 +27,7 @@ def check(config: AssemblyConfig) -> None:
 
 
 def _check_part(part: Part) -> None:
-    if not part.seeds or len(set(part.seeds)) < len(part.seeds):
-        raise ValueError(f"seeds must be distinct and at least one, got {part.seeds}")
-    for seed in part.seeds:
-        if not 0 <= seed <= MOST_SEED:
-            raise ValueError(f"seeds must lie between 0 and {MOST_SEED}, got {seed}")
-    if len(set(part.arms)) < len(part.arms):
-        raise ValueError(f"arms must be distinct, got {part.arms}")
+    check_runs(part)
     if part.eval_episodes < 2:
         raise ValueError(f"eval_episodes must be at least 2, got {part.eval_episodes}")
     loop, env = part.run.loop, part.run.env

@@ -5,8 +5,7 @@ one field.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from steelyard.emphasis.trajectory_draws import TrajectoryEmphasis
@@ -194,16 +193,3 @@ PUBLISHED = (*REFERENCE, "cluster_kept", "symmetric")
 """The arms of `quick`."""
 ALL = tuple(ARMS)
 """The arms of `full`."""
-
-
-def check_arms(names: Iterable[str]) -> None:
-    """Refuse what is no arm.
-
-    Raises:
-        ValueError: Names the nearest, and all there are.
-    """
-    for name in names:
-        if name not in ARMS:
-            near = difflib.get_close_matches(name, ARMS, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"There is no arm {name!r}; there are {list(ARMS)}.{hint}")

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from steelyard.reports import Arm, Comparison, Line, Metric, Panel, Record, StudyReport
-from steelyard.reports.records import axes_suffix
 from steelyard.reports.spec import CurveSet
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
 from steelyard.studies.offline2online.arms import ARMS
 from steelyard.studies.offline2online.config import Offline2OnlineConfig
 from steelyard.studies.offline2online.plan import DATA, OFFLINE, STUDY, plan_cells
+from steelyard.studies.parts import expected_seeds
 from steelyard.training.metrics import read_rows
 from steelyard.training.trajectory_metrics import PREFIX
 
@@ -190,7 +190,7 @@ def _specification(config: Offline2OnlineConfig) -> StudyReport:
         axis_titles={"task": "Task"},
         lines=(Line(1, "every episode"),),
         seeds=seeds,
-        expected=_expected(config, seeds, used),
+        expected=expected_seeds(parts, seeds, used),
         also_compared=("offline_success", "online_area"),
         description=DESCRIPTION,
         limits=_limits(len(comparisons)),
@@ -220,17 +220,3 @@ def _limits(comparisons: int) -> tuple[str, ...]:
         "The learner's settings were chosen on other seeds, with uniform draws; no arm was tuned "
         "by itself.",
     )
-
-
-def _expected(
-    config: Offline2OnlineConfig, seeds: tuple[int, ...], used: list[str]
-) -> dict[str, tuple[int, ...]]:
-    """Seeds of arms by label, where they are not the study's own; none where an arm is not run."""
-    found, primary = {}, {"task": next(iter(config.parts()))}
-    for task, part in config.parts().items():
-        suffix = axes_suffix({"task": task}, primary)
-        for name in used:
-            own = part.seeds if name in part.arms else ()
-            if own != seeds:
-                found[name + suffix] = own
-    return found

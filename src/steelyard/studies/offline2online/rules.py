@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from steelyard.envs.registry import env_spec
-from steelyard.envs.seeding import MOST_SEED
-from steelyard.studies.offline2online.arms import ARMS, OffOnArm, check_arms
+from steelyard.studies.offline2online.arms import ARMS, OffOnArm
 from steelyard.studies.offline2online.config import Offline2OnlineConfig, Part
+from steelyard.studies.parts import check_arm_names, check_runs
 from steelyard.training.operator_demonstrations import find_regime
 
 MOST_NORMALISED_ALPHA = 1_000
@@ -23,7 +23,7 @@ def check(config: Offline2OnlineConfig) -> None:
     if not parts:
         raise ValueError("no part of the study has any arm: give one of them some, or --arms")
     for task, part in parts.items():
-        check_arms(part.arms)
+        check_arm_names(part.arms, ARMS)
         try:
             check_part(part)
         except ValueError as error:
@@ -39,13 +39,7 @@ def check_part(part: Part) -> None:
     Raises:
         ValueError: As :func:`check`.
     """
-    if not part.seeds or len(set(part.seeds)) < len(part.seeds):
-        raise ValueError(f"seeds must be distinct and at least one, got {part.seeds}")
-    for seed in part.seeds:
-        if not 0 <= seed <= MOST_SEED:
-            raise ValueError(f"seeds must lie between 0 and {MOST_SEED}, got {seed}")
-    if len(set(part.arms)) < len(part.arms):
-        raise ValueError(f"arms must be distinct, got {part.arms}")
+    check_runs(part)
     if part.eval_episodes < 2:
         raise ValueError(f"eval_episodes must be at least 2, got {part.eval_episodes}")
     if part.online.online_steps < 1 or part.offline_steps < 1:
