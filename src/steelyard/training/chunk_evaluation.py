@@ -15,8 +15,10 @@ from steelyard.envs.seeding import EVALUATION_START, evaluation_seeds
 from steelyard.evaluation.rollouts import Policies, rollout
 from steelyard.training.checkpoint import take_run
 
-AT_ONCE = 100
-"""Episodes played at once, of all runs together; a simulated arm takes some 20 MB."""
+AT_ONCE, AT_ONCE_HEAVY = 100, 20
+"""Episodes played at once, of all runs together; a simulated arm takes some 20 MB in EnvPool, in
+the simulators that are stepped one after the other ten times that."""
+HEAVY = ("ogbench/", "robosuite/")
 PLAN_KEY = 5
 
 
@@ -62,7 +64,8 @@ class ChunkEvaluator:
 
     def outcome(self, agents: ACFQL) -> ChunkOutcome:
         """Play; ``agents`` are stacked."""
-        together = max(1, AT_ONCE // len(self.starts))
+        most = AT_ONCE_HEAVY if self.env.startswith(HEAVY) else AT_ONCE
+        together = max(1, most // len(self.starts))
         parts = []
         self.plans = 0
         for first in range(0, self.runs, together):

@@ -13,7 +13,7 @@ PRESS, DRAWER, FORK = "sparse/HandlePress-v3", "sparse/DrawerOpen-v3", "sparse/F
 PRESETS = {
     "smoke": "tiny sizes of everything, on the fork: a minute",
     "quick": "pressing a handle, modes in conflict: 6 arms, 7 seeds; minutes",
-    "medium": "larger networks and budgets, the reference's arms, 3 seeds, for your own task; hours",
+    "medium": "larger networks and budgets, four arms, 3 seeds, for a task of your own; hours",
     "full": "all arms; other regimes and tasks with some of them; hours",
     "reference": "the reference's hyper-parameters, its four arms; for a GPU",
 }
