@@ -21,7 +21,7 @@ from steelyard.data.episode import Episode
 from steelyard.data.findings import DatasetError
 from steelyard.data.formats.base import atomic_path
 from steelyard.data.provenance import Provenance
-from steelyard.envs.ogbench import base_name, ogbench_spec, require_ogbench, sparse_reward
+from steelyard.envs.ogbench import base_name, make_ogbench, ogbench_spec, sparse_reward
 from steelyard.types import EnvSpec
 
 COLUMNS = ("observations", "actions", "terminals", "qpos", "qvel")
@@ -140,11 +140,9 @@ def relabel(name: str, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, n
     Returns:
         Reward of each row, and 0 where the goal is met in it.
     """
-    require_ogbench()
-    import gymnasium
+    env = make_ogbench(name)
     from ogbench.relabel_utils import relabel_dataset
 
-    env = gymnasium.make(name, disable_env_checker=True)
     labelled = dict(columns)
     relabel_dataset(name, env, labelled)
     env.close()

@@ -18,6 +18,7 @@ import numpy as np
 from steelyard.envs.base import Step
 from steelyard.envs.extras import require
 from steelyard.envs.gymnasium import GymnasiumEnv
+from steelyard.envs.spaces import without_precision_remarks
 from steelyard.types import EnvSpec
 
 LIMITS = {
@@ -58,6 +59,19 @@ def require_ogbench() -> Any:
     return require("ogbench", "ogbench")
 
 
+def make_ogbench(id: str, **options: Any) -> Any:
+    """Build one of OGBench's own environments by its name.
+
+    Raises:
+        ImportError: The package is missing.
+    """
+    require_ogbench()
+    import gymnasium
+
+    with without_precision_remarks():
+        return gymnasium.make(id, disable_env_checker=True, **options)
+
+
 def base_name(id: str) -> str:
     """The task without what comes after it: ``cube-double`` of ``cube-double-singletask-v0``.
 
@@ -87,15 +101,13 @@ class OGBenchEnv(GymnasiumEnv):
             ValueError: There is no such task, or the seeds are refused.
             ImportError: The package is missing.
         """
-        name = _checked(id)
-        require_ogbench()
-        import gymnasium
+        limit = LIMITS[_checked(id)]
 
         def build() -> Any:
-            return gymnasium.make(id, disable_env_checker=True)
+            return make_ogbench(id)
 
-        limit = LIMITS[name]
-        super().__init__(build, seeds, max_episode_steps=limit, id=f"ogbench/{id}")
+        with without_precision_remarks():
+            super().__init__(build, seeds, max_episode_steps=limit, id=f"ogbench/{id}")
         self._sparse = sparse
 
     def step(self, action: np.ndarray) -> Step:
@@ -161,18 +173,11 @@ def play_episode(name: str, kind: str, seed: int, steps: int = COLLECT_STEPS) ->
         ValueError: Task or kind is unknown.
         ImportError: The package is missing.
     """
-    require_ogbench()
-    import gymnasium
-
     name = base_name(name)
     if kind not in ("play", "noisy"):
         raise ValueError(f"kind is play or noisy, got {kind!r}")
-    env: Any = gymnasium.make(
-        f"{name}-v0",
-        terminate_at_goal=False,
-        mode="data_collection",
-        max_episode_steps=steps,
-        disable_env_checker=True,
+    env = make_ogbench(
+        f"{name}-v0", terminate_at_goal=False, mode="data_collection", max_episode_steps=steps
     )
     # The oracles draw from numpy's global generator.
     before = np.random.get_state()
