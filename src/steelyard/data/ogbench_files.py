@@ -22,6 +22,7 @@ from steelyard.data.findings import DatasetError
 from steelyard.data.formats.base import atomic_path
 from steelyard.data.provenance import Provenance
 from steelyard.envs.ogbench import base_name, make_ogbench, ogbench_spec, sparse_reward
+from steelyard.envs.spaces import without_precision_remarks
 from steelyard.types import EnvSpec
 
 COLUMNS = ("observations", "actions", "terminals", "qpos", "qvel")
@@ -144,7 +145,8 @@ def relabel(name: str, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, n
     from ogbench.relabel_utils import relabel_dataset
 
     labelled = dict(columns)
-    relabel_dataset(name, env, labelled)
+    with without_precision_remarks():
+        relabel_dataset(name, env, labelled)
     env.close()
     return np.asarray(labelled["rewards"]), np.asarray(labelled["masks"])
 
