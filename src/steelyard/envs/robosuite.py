@@ -10,7 +10,7 @@ seed and the number of its episode.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class RobosuiteEnv:
         self.spec, self._task = robosuite_spec(id), id
         self._seeds = checked_seeds(seeds)
         self.num_envs = len(seeds)
-        self._envs = [_build(id) for _ in seeds]
+        self._envs = [_drawn([seed], lambda: _build(id)) for seed in self._seeds]
         self._episodes = np.zeros(self.num_envs, np.int64)
         self._elapsed = np.zeros(self.num_envs, np.int64)
 
@@ -106,16 +106,21 @@ class RobosuiteEnv:
             env.close()
 
     def _first(self, index: int) -> np.ndarray:
-        before = np.random.get_state()
-        sequence = np.random.SeedSequence([self._seeds[index], int(self._episodes[index])])
-        np.random.seed(sequence.generate_state(1)[0])
-        try:
-            raw = self._envs[index].reset()
-        finally:
-            np.random.set_state(before)
+        place = [self._seeds[index], int(self._episodes[index]) + 1]
+        raw = _drawn(place, self._envs[index].reset)
         self._episodes[index] += 1
         self._elapsed[index] = 0
         return observe(raw, self._task)
+
+
+def _drawn(seeds: list[int], make: Callable[[], Any]) -> Any:
+    """Call what draws from numpy's global generator; what it draws follows from the seeds."""
+    before = np.random.get_state()
+    np.random.seed(np.random.SeedSequence(seeds).generate_state(1)[0])
+    try:
+        return make()
+    finally:
+        np.random.set_state(before)
 
 
 def _build(task: str) -> Any:
