@@ -91,7 +91,8 @@ def test_balance_of_no_sharpness_is_the_plain_run_bit_for_bit(store, tmp_path):
 
 def test_critic_and_policy_draw_their_own_starts(store):
     data = drawing(store, 4, SEEN)
-    batch, owed = draw_chunks(CONFIG, data, jax.random.key(0), 256)
+    found = draw_chunks(CONFIG, data, jax.random.key(0), 256)
+    batch, owed = found.batch, found.owed
     assert batch.critic.mask.all(1).sum() >= 200  # a chunk is whole but at a success
     assert (batch.critic.discount[~batch.critic.mask.all(1)] == 0).all()
     cut = ~batch.actor.mask.all(1) & (batch.actor.discount > 0)

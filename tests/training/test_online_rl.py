@@ -194,7 +194,7 @@ def test_backward_draws_begin_at_the_ends_of_trajectories(data, tmp_path):
     rows = read_rows(tmp_path / "0" / "metrics.jsonl")
     starts = [row["ptr/sample_online/rel_start_mean"] for row in rows]
     assert starts[0] > 0.85
-    assert starts[-1] < 0.7
+    assert starts[-1] < starts[0] - 0.05
 
 
 def test_t_per_asks_for_a_start(data):
