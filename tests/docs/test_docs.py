@@ -561,14 +561,23 @@ def test_every_metric_of_the_reference_is_mapped():
 def test_every_documented_study_command_is_understood(study, arm, tmp_path, capsys):
     texts = "\n".join(page.read_text("utf-8") for page in PAGES)
     commands = set(
-        re.findall(rf"steelyard study (?:run|status|report) ({study}(?: [-\w.]+)*)", texts)
+        re.findall(rf"steelyard study (?:run|status|report) ({study}(?: [-\w./]+)*)", texts)
     )
     usable = sorted(c for c in commands if "--expert-data" not in c and c != study)
     assert len(usable) >= 3
     for command in usable:
         words = [word for word in shlex.split(command) if word not in ("--results", "results")]
-        main(["study", "status", *words, "--runs", str(tmp_path)])
-        assert arm in capsys.readouterr().out, command
+        status = ["study", "status", *words, "--runs", str(tmp_path)]
+        if "--env ogbench/" in command and importlib.util.find_spec("ogbench") is None:
+            with pytest.raises(SystemExit):
+                main(status)
+            assert "pip install 'steelyard[ogbench]'" in capsys.readouterr().err, command
+            continue
+        main(status)
+        text = capsys.readouterr().out
+        named = re.findall(r"--arms((?: \w+)+)", command)
+        for name in named[0].split() if named else [arm]:
+            assert name in text, command
 
 
 def flat_keys(keys: dict, place: str = "") -> set[str]:
