@@ -9,7 +9,6 @@ import tyro
 
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.formats import FORMATS
-from steelyard.data.trajectory_store import segments
 from steelyard.emphasis.trajectory_clusters import ClusterConfig, Criterion, cluster_trajectories
 from steelyard.emphasis.trajectory_features import layout_of
 from steelyard.envs.ogbench import COLLECT_STEPS, base_name
@@ -17,9 +16,10 @@ from steelyard.envs.registry import env_spec
 from steelyard.envs.scripted.operators import TASKS
 from steelyard.numerics.tail_statistics import wilson
 from steelyard.studies.imitation.sources import find_dataset
+from steelyard.studies.offline2online.data import items_of
 from steelyard.studies.offline2online.datasets import load_offline_data
 from steelyard.studies.offline2online.plots import cluster_pictures
-from steelyard.training.lifter_demonstrations import MIXES, record_lifters
+from steelyard.training.lifter_demonstrations import MIXES, lifter_steps, record_lifters
 from steelyard.training.ogbench_data import generate_ogbench
 from steelyard.training.operator_demonstrations import (
     REGIMES,
@@ -139,7 +139,8 @@ def generate_robosuite(rest: list[str]) -> None:
     stem = Path("expert_data") / env / options.operators / name
     own = FORMATS[options.format].path_for(stem)
     out = _place(options.out or own, options.overwrite)
-    with progress(f"{env}, {options.operators}", options.episodes) as tick:
+    total = lifter_steps(options.task, options.episodes)
+    with progress(f"{env}, {options.operators}", total) as tick:
         recorded = record_lifters(
             options.task, options.operators, options.episodes, options.seed, tick
         )
@@ -185,15 +186,10 @@ def cluster(rest: list[str]) -> None:
         raise ValueError(f"{path} has no rewards, whose likeness chooses the clusters")
     env = options.env or data.env_spec.id
     length = SEGMENT if options.unit == "segment" else None
-    frames, returns = [], []
-    for episode in data.episodes():
-        assert episode.rewards is not None
-        for first, last in segments(len(episode.actions), length):
-            frames.append(episode.observations[first : last + 1])
-            returns.append(float(np.sum(episode.rewards[first:last], dtype=np.float64)))
+    frames, returns = items_of(data, length)
     layout = layout_of(env, data.env_spec.observation_size)
     config = ClusterConfig(options.k, options.k_criterion, length)
-    found = cluster_trajectories(frames, np.array(returns), layout, config, options.seed)
+    found = cluster_trajectories(frames, returns, layout, config, options.seed)
     out = options.out or path.with_name(f"{path.name}_clusters")
     lengths = np.array([len(frame) - 1 for frame in frames])
     print(f"{found.k} clusters of {len(frames)} {UNITS[options.unit]}, by {found.chosen_by}")

@@ -10,6 +10,7 @@ goal is held are dropped, and what follows is an episode of its own. That leaves
 every target as it is with OGBench's masks.
 """
 
+import dataclasses
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,6 @@ from steelyard.data.formats.base import atomic_path
 from steelyard.data.provenance import Provenance
 from steelyard.envs.ogbench import base_name, make_ogbench, ogbench_spec, sparse_reward
 from steelyard.envs.spaces import without_precision_remarks
-from steelyard.types import EnvSpec
 
 COLUMNS = ("observations", "actions", "terminals", "qpos", "qvel")
 BUTTONS = "button_states"
@@ -124,7 +124,7 @@ def load_ogbench(path: Path, env: str, sparse: bool = False) -> Demonstrations:
             masks[first:last] == 0,
         )
     limit = max(spec.max_episode_steps, max(len(e.actions) for e in episodes))
-    spec = EnvSpec(spec.id, spec.observation_size, spec.action_low, spec.action_high, limit, True)
+    spec = dataclasses.replace(spec, max_episode_steps=limit, can_terminate=True)
     won = sum(episode.terminated for episode in episodes)
     notes = (f"{path.name}, relabelled: {won} of {len(episodes)} pieces reach the goal",)
     provenance = Provenance(task=env, algorithm="ogbench", notes=notes)

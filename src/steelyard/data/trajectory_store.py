@@ -140,6 +140,12 @@ class TrajectoryStore(eqx.Module):
         return self.held & self.terminated[self._last] & (self.beyond == 0)
 
     @property
+    def _following_place(self) -> Int[Array, ""]:
+        """The place behind that of the new trajectory, round and round."""
+        following = self.next_place + 1
+        return jnp.where(following >= self.length.shape[0], self.offline_items, following)
+
+    @property
     def _last(self) -> Int[Array, " item"]:
         """Last row of a step of each item's episode."""
         return jnp.maximum(self.offset + self.length + self.beyond - 1, 0)
@@ -240,7 +246,6 @@ class TrajectoryStore(eqx.Module):
         overlaps = (self.offset < at + block) & (self.offset + self.length + 1 > at)
         gone = begins & (self.new & overlaps | here)
         row, steps = at + self.open_steps, self.open_steps + 1
-        following = jnp.where(self.next_place + 1 >= items, self.offline_items, self.next_place + 1)
         store = TrajectoryStore(
             observation=self.observation.at[row].set(observation).at[row + 1].set(next_observation),
             action=self.action.at[row].set(action).at[row + 1].set(0.0),
@@ -250,7 +255,7 @@ class TrajectoryStore(eqx.Module):
             length=jnp.where(here, steps, jnp.where(gone, 0, self.length)),
             beyond=self.beyond,
             next_row=jnp.where(ended, row + 2, at),
-            next_place=jnp.where(ended, following, self.next_place),
+            next_place=jnp.where(ended, self._following_place, self.next_place),
             open_steps=jnp.where(ended, 0, steps),
             offline_rows=self.offline_rows,
             offline_items=self.offline_items,
@@ -260,14 +265,13 @@ class TrajectoryStore(eqx.Module):
 
     def close(self) -> "TrajectoryStore":
         """End the trajectory that is open, as a time limit would."""
-        items, is_open = self.length.shape[0], self.open_steps > 0
-        following = jnp.where(self.next_place + 1 >= items, self.offline_items, self.next_place + 1)
+        is_open = self.open_steps > 0
         return eqx.tree_at(
             lambda s: (s.next_row, s.next_place, s.open_steps),
             self,
             (
                 jnp.where(is_open, self.next_row + self.open_steps + 1, self.next_row),
-                jnp.where(is_open, following, self.next_place),
+                jnp.where(is_open, self._following_place, self.next_place),
                 jnp.zeros_like(self.open_steps),
             ),
         )

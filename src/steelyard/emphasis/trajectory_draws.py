@@ -12,6 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from steelyard.data.trajectory_store import TrajectoryStore
 from steelyard.emphasis.measures import length_base, mean_one
 from steelyard.emphasis.trajectory_priorities import REWARD_SCORES
 from steelyard.emphasis.weightings import Balanced, Rank
@@ -72,6 +73,26 @@ class TrajectoryItems(eqx.Module):
     order: Int[Array, " item"]
     td_scores: Float[Array, " item"]
     reward_scores: Float[Array, " item"] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        store: TrajectoryStore,
+        starts: Int[Array, " item"],
+        labels: Int[Array, " item"],
+        td_scores: Float[Array, " item"],
+        reward_scores: Float[Array, " item"] | None = None,
+    ) -> "TrajectoryItems":
+        """The places of one run's store, with what it does not know itself."""
+        return cls(
+            starts=starts,
+            labels=labels,
+            new=store.new,
+            success=store.success,
+            order=store.order,
+            td_scores=td_scores,
+            reward_scores=reward_scores,
+        )
 
 
 def trajectory_ratio(emphasis: TrajectoryEmphasis, items: TrajectoryItems) -> Float[Array, " item"]:

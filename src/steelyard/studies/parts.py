@@ -1,11 +1,18 @@
-"""What studies of several parts share: checks of arms and seeds, and the runs that are expected."""
+"""What studies of several parts share: checks, a run's result, and pieces of the report."""
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int
 
 from steelyard.envs.seeding import MOST_SEED
+from steelyard.reports import Metric, Panel
 from steelyard.reports.records import axes_suffix
+from steelyard.studies.hardware import hardware
+from steelyard.training.group import RunGroup
+from steelyard.training.run_folder import RunFolder, write_json
 
 
 @runtime_checkable
@@ -21,6 +28,32 @@ class Part(Protocol):
     def seeds(self) -> tuple[int, ...]:
         """Seeds of each."""
         ...
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def check_parts(
+    parts: Mapping[str, AnyPart], arms: Collection[str], check_part: Callable[[AnyPart], None]
+) -> None:
+    """Check every part of a study.
+
+    Args:
+        parts: By the name of their task.
+        arms: All that there are.
+        check_part: Checks one.
+
+    Raises:
+        ValueError: There is no part, or a rule is broken; the message begins with the task.
+    """
+    if not parts:
+        raise ValueError("no part of the study has any arm: give one of them some, or --arms")
+    for task, part in parts.items():
+        check_arm_names(part.arms, arms)
+        try:
+            check_part(part)
+        except ValueError as error:
+            raise ValueError(f"{task}: {error}") from None
 
 
 def check_arm_names(names: Iterable[str], legal: Collection[str]) -> None:
@@ -73,3 +106,41 @@ def expected_seeds(
             if own != seeds:
                 found[name + suffix] = own
     return found
+
+
+def many_comparisons(number: int) -> str:
+    """What a reader of many p-values must know."""
+    return (
+        f"p-values are of single comparisons, of which there are {number} on each task and "
+        "metric: with so many, one in twenty lies below 0.05 by chance."
+    )
+
+
+def task_panels(
+    tasks: Iterable[str], tables: Sequence[tuple[str, tuple[Metric, ...]]]
+) -> tuple[Panel, ...]:
+    """The same tables for every task; each is a title and its columns."""
+    return tuple(
+        Panel(f"{title}, {task}", {"task": task}, metrics)
+        for task in tasks
+        for title, metrics in tables
+    )
+
+
+def write_outcome(
+    folder: RunFolder,
+    group: RunGroup,
+    success: Bool[np.ndarray, " start"],
+    length: Int[np.ndarray, " start"],
+    more: Mapping[str, Any],
+) -> None:
+    """Write ``result.json`` of a run that was scored by success on fixed starts."""
+    result = {
+        **more,
+        "seconds": group.seconds,
+        "together": len(group.seeds),
+        "hardware": hardware(),
+        "success": success.astype(int).tolist(),
+        "length": length.tolist(),
+    }
+    write_json(folder.path / "result.json", result)

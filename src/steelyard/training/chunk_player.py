@@ -24,7 +24,6 @@ class ChunkPlayer:
 
     Attributes:
         finished: Trajectories that ended since they were last taken.
-        calls: Plans made, of all runs at once.
     """
 
     def __init__(self, env: VectorEnv, chunk: int):
@@ -36,7 +35,6 @@ class ChunkPlayer:
         self._place = np.full(runs, chunk)
         self._seen: list[list[np.ndarray]] = [[o] for o in self._observation]
         self.finished: list[Finished] = []
-        self.calls = 0
 
     def play(self, plan: Planner, steps: int) -> tuple[Record, list[Step]]:
         """Play some steps.
@@ -55,7 +53,6 @@ class ChunkPlayer:
             if empty.any():
                 self._chunk[empty] = plan(self._observation)[empty]
                 self._place[empty] = 0
-                self.calls += 1
             action = self._chunk[self._runs, self._place]
             action = np.where(np.isfinite(action), action, 0.0)
             step = self._env.step(self._spec.to_env_units(action))

@@ -4,19 +4,12 @@
 made, not human; nothing measured on it may be compared with results on human data.
 """
 
-from collections.abc import Callable
-
-import numpy as np
-
-from steelyard.data.demonstrations import Demonstrations
-from steelyard.data.provenance import Provenance
-from steelyard.envs.registry import env_spec
 from steelyard.envs.scripted.lifters import OPERATORS, lifter_policies
 from steelyard.envs.seeding import start_seeds
-from steelyard.evaluation.rollouts import record_episodes
+from steelyard.evaluation.rollouts import Policies
 from steelyard.training.group import Ticker
-from steelyard.training.operator_demonstrations import Recorded
-from steelyard.training.run_folder import versions
+from steelyard.training.operator_demonstrations import Recorded, in_drawn_order, recorded
+from steelyard.training.scripted_demonstrations import play_in_parts, play_steps
 
 _TIERS = ("better", "okay", "worse")
 
@@ -44,7 +37,7 @@ def record_lifters(
         mix: A key of ``MIXES``.
         episodes: How many.
         seed: Of order, start states and noise.
-        tick: Progress display, in episodes.
+        tick: Progress display, in steps of :func:`lifter_steps`.
 
     Raises:
         ValueError: Task or mix is unknown.
@@ -52,24 +45,16 @@ def record_lifters(
     if mix not in MIXES:
         raise ValueError(f"operators are one of {', '.join(MIXES)}, got {mix!r}")
     env = f"robosuite/{task}"
-    spec, starts = env_spec(env), start_seeds(seed, episodes)
     names = [MIXES[mix][i % len(MIXES[mix])] for i in range(episodes)]
-    order = np.random.default_rng([seed, episodes]).permutation(episodes)
-    operators = [names[i] for i in order]
-    played = []
-    for first in range(0, episodes, AT_ONCE):
-        own = operators[first : first + AT_ONCE]
-        policies: Callable[[np.ndarray], np.ndarray] = lifter_policies(task, own, seed, first)
-        played += record_episodes(policies, env, starts[first : first + AT_ONCE], 1)[0]
-        tick(len(played), f"{sum(e.terminated for e in played)} succeeded")
-    won = sum(episode.terminated for episode in played)
-    provenance = Provenance(
-        task=env,
-        algorithm=f"operators/{mix}",
-        seed=seed,
-        frames=0,
-        deterministic=False,
-        versions=versions(),
-        notes=(f"scripted, not human: {mix}", f"{won} of {episodes} episodes succeeded"),
-    )
-    return Recorded(Demonstrations.from_episodes(played, spec, provenance), tuple(operators))
+    operators = in_drawn_order(names, seed)
+
+    def policies(first: int, number: int) -> Policies:
+        return lifter_policies(task, operators[first : first + number], seed, first)
+
+    played = play_in_parts(policies, env, start_seeds(seed, episodes), tick, AT_ONCE)
+    return recorded(env, mix, seed, played, operators, f"scripted, not human: {mix}")
+
+
+def lifter_steps(task: str, episodes: int) -> int:
+    """Most steps that :func:`record_lifters` ticks."""
+    return play_steps(f"robosuite/{task}", episodes, AT_ONCE)

@@ -27,6 +27,7 @@ from steelyard.training.cupid_scorer import Scorer
 from steelyard.training.episode_window import EpisodeTracker, EpisodeWindow
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.histograms import Histogram, histograms
+from steelyard.training.offline import crossed
 from steelyard.training.on_policy_checks import concentrated, not_finite
 from steelyard.training.on_policy_update import UpdateConfig, pass_over, weigh
 from steelyard.training.programs import ACT, CREATE, LEARN, fold
@@ -349,12 +350,12 @@ def train_on_policy(
         rate = float(np.mean(values["charts/success_rate"]))
         tick(iteration * rows, f"success {rate:.0%}")
         ended = iteration == config.iterations
-        if evaluate and (ended or _crossed(iteration, config.eval_interval)):
+        if evaluate and (ended or crossed(iteration, 1, config.eval_interval)):
             found = evaluate(state.agent)
             state = _with_best(state, found["eval/success_rate"])
             best = {"eval/best_eval_success_rate": np.asarray(state.best_score)}
             group.log(iteration * rows, found | best)
-        if ended or _crossed(iteration, config.checkpoint_interval):
+        if ended or crossed(iteration, 1, config.checkpoint_interval):
             generation += 1
             state = state._replace(episodes=world.episodes.window)
             world.env.close()
@@ -378,7 +379,3 @@ def speed(seconds: dict[str, float], rows: int, seeds: int) -> dict[str, np.ndar
         found[f"training/share_{name}"] = np.full(seeds, seconds[name] / total)
         seconds[name] = 0.0
     return found
-
-
-def _crossed(iteration: int, interval: int | None) -> bool:
-    return interval is not None and iteration % interval == 0

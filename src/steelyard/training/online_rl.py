@@ -16,6 +16,7 @@ from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.data.trajectory_store import TrajectoryStore
 from steelyard.envs.base import Step, VectorEnv
 from steelyard.envs.seeding import MAX_GENERATIONS
+from steelyard.training.checkpoint import stack_runs
 from steelyard.training.chunk_player import ChunkPlayer, Finished
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.off_policy import EpisodeReturns, Speed, as_numpy
@@ -28,7 +29,6 @@ from steelyard.training.online_rl_programs import (
     RunEmphasis,
     fresh_part,
     needs_scores,
-    stack_stores,
     with_fresh_part,
 )
 
@@ -116,7 +116,7 @@ def train_online(
     num, total, window = len(group.seeds), config.online_steps, agent.horizon_length
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
     programs = OnlinePrograms(agent, emphases, config.draws)
-    offline = stack_stores(stores)
+    offline = stack_runs(list(stores))
     state = programs.initial(start, offline, jnp.asarray(np.stack(labels)))
     kept = jax.tree.map(lambda x: x[0], state._replace(store=fresh_part(offline)))
     restored, steps, generation = group.restore(kept)
@@ -196,7 +196,7 @@ def _stored(
     """Put steps into the stores, and finished trajectories into clusters."""
     before = None if assign is None else np.asarray(state.store.next_place)
     ratios = state.critic_ratio, state.actor_ratio
-    store, priorities, ratios, _ = programs.append(state.store, state.priorities, ratios, record)
+    store, priorities, ratios = programs.append(state.store, state.priorities, ratios, record)
     state = state._replace(
         store=store, priorities=priorities, critic_ratio=ratios[0], actor_ratio=ratios[1]
     )

@@ -153,7 +153,7 @@ class OnlinePrograms:
 
     def _append(
         self, store: TrajectoryStore, priorities: TrajectoryPriorities, ratios: Any, record: Record
-    ) -> tuple[TrajectoryStore, TrajectoryPriorities, Any, Bool[Array, "seed item"]]:
+    ) -> tuple[TrajectoryStore, TrajectoryPriorities, Any]:
         """Put steps into the stores; trajectories that begin start with what new ones get."""
         self._count("append")
 
@@ -172,7 +172,7 @@ class OnlinePrograms:
             )
 
         priorities = jax.vmap(TrajectoryPriorities.forget)(priorities, gone)
-        return store, priorities, jax.tree.map(begun, ratios), gone
+        return store, priorities, jax.tree.map(begun, ratios)
 
     def _ranked(
         self, state: OnlineState, warm: Bool[Array, " seed"]
@@ -191,15 +191,9 @@ class OnlinePrograms:
             }
 
             def ratio(kind: TrajectoryEmphasis, starts: Array) -> Array:
-                items = TrajectoryItems(
-                    starts=starts,
-                    labels=state.labels,
-                    new=store.new,
-                    success=store.success,
-                    order=store.order,
-                    td_scores=state.priorities.scores(store.held),
-                    reward_scores=found.get(kind.metric),
-                )
+                scores = state.priorities.scores(store.held)
+                by_reward = found.get(kind.metric)
+                items = TrajectoryItems.of(store, starts, state.labels, scores, by_reward)
                 value = trajectory_ratio(kind, items)
                 if kind.weighting != "rank":
                     return value
@@ -341,11 +335,6 @@ def needs_scores(emphases: Sequence[RunEmphasis]) -> bool:
 def _table(starts: Int[Array, " item"], ratio: Float[Array, " item"]) -> Table:
     base = length_base(starts)
     return Systematic().table(base * mean_one(ratio, base), base)
-
-
-def stack_stores(stores: Sequence[TrajectoryStore]) -> TrajectoryStore:
-    """Stores of equal shapes as one, ``[seed, ...]``."""
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *stores)
 
 
 _ROWS = ("observation", "action", "reward", "terminated")

@@ -6,7 +6,7 @@ start states say nothing of who acts.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -110,15 +110,15 @@ def record_operators(
     """
     shares = find_regime(regime, env).shares
     names = [name for name, count in shares.items() for _ in range(count)]
-    order = np.random.default_rng([seed, len(names)]).permutation(len(names))
-    operators = [names[i] for i in order]
+    operators = in_drawn_order(names, seed)
     task = env.removeprefix(SPARSE)
 
     def policies(first: int, number: int) -> Policies:
         return operator_policies(task, operators[first : first + number], seed, first)
 
     episodes = play_in_parts(policies, env, start_seeds(seed, len(operators)), tick)
-    return Recorded(_dataset(env, regime, seed, episodes), tuple(operators))
+    told = ", ".join(f"{name} {count}" for name, count in shares.items())
+    return recorded(env, regime, seed, episodes, operators, f"operators: {told}")
 
 
 def regime_steps(env: str, regime: str) -> int:
@@ -126,16 +126,39 @@ def regime_steps(env: str, regime: str) -> int:
     return play_steps(env, find_regime(regime, env).episodes)
 
 
-def _dataset(env: str, regime: str, seed: int, episodes: list[Episode]) -> Demonstrations:
+def in_drawn_order(names: Sequence[str], seed: int) -> list[str]:
+    """Operators of the episodes, so that start states say nothing of who acts."""
+    order = np.random.default_rng([seed, len(names)]).permutation(len(names))
+    return [names[int(i)] for i in order]
+
+
+def recorded(
+    env: str,
+    mix: str,
+    seed: int,
+    episodes: list[Episode],
+    operators: Sequence[str],
+    note: str,
+) -> Recorded:
+    """Make a dataset of operators' episodes, which says who acted and what came of it.
+
+    Args:
+        env: Task.
+        mix: Name of who plays how much.
+        seed: Of all of it.
+        episodes: What was played.
+        operators: Who acted in each.
+        note: About the mix, for the dataset's provenance.
+    """
     won = sum(episode.terminated for episode in episodes)
-    shares = ", ".join(f"{name} {count}" for name, count in REGIMES[regime].shares.items())
     provenance = Provenance(
         task=env,
-        algorithm=f"operators/{regime}",
+        algorithm=f"operators/{mix}",
         seed=seed,
         frames=0,
         deterministic=False,
         versions=versions(),
-        notes=(f"operators: {shares}", f"{won} of {len(episodes)} episodes succeeded"),
+        notes=(note, f"{won} of {len(episodes)} episodes succeeded"),
     )
-    return Demonstrations.from_episodes(episodes, env_spec(env), provenance)
+    data = Demonstrations.from_episodes(episodes, env_spec(env), provenance)
+    return Recorded(data, tuple(operators))

@@ -44,6 +44,7 @@ def play_in_parts(
     env: str,
     starts: Sequence[int],
     tick: Ticker = lambda step, note="": None,
+    at_once: int = AT_ONCE,
 ) -> list[Episode]:
     """Play an episode from every start, not more at once than fit in memory.
 
@@ -52,10 +53,11 @@ def play_in_parts(
         env: Task.
         starts: Start seeds.
         tick: Progress display, in steps of :func:`play_steps`.
+        at_once: Episodes of a part.
     """
     limit, episodes = env_spec(env).max_episode_steps, []
-    for number, first in enumerate(range(0, len(starts), AT_ONCE)):
-        own = starts[first : first + AT_ONCE]
+    for number, first in enumerate(range(0, len(starts), at_once)):
+        own = starts[first : first + at_once]
         playing = policies(first, len(own))
         shown = _counted(playing, lambda step, before=limit * number: tick(before + step))
         episodes += record_episodes(shown, env, own, 1)[0]
@@ -63,9 +65,9 @@ def play_in_parts(
     return episodes
 
 
-def play_steps(env: str, count: int) -> int:
+def play_steps(env: str, count: int, at_once: int = AT_ONCE) -> int:
     """Most steps that :func:`play_in_parts` ticks."""
-    return env_spec(env).max_episode_steps * -(-count // AT_ONCE)
+    return env_spec(env).max_episode_steps * -(-count // at_once)
 
 
 def as_demonstrations(

@@ -1,5 +1,6 @@
 """All file formats of demonstrations: the registry, detection, loading and saving."""
 
+import dataclasses
 from pathlib import Path
 
 from steelyard.data.assembly import assemble
@@ -22,6 +23,7 @@ def load_demonstrations(
     path: str | Path,
     env_spec: EnvSpec | None = None,
     action_units: ActionUnits | None = None,
+    other_name: str | None = None,
 ) -> Demonstrations:
     """Read demonstrations in any known format, checked on the way in.
 
@@ -33,6 +35,7 @@ def load_demonstrations(
             actions leave ``[-1, 1]``; must agree with the file where that says it.
         action_units: Units of the actions in the file, ``"env"`` or ``"normalised"``; by default
             what the format prescribes (robomimic: normalised; the others: environment units).
+        other_name: What files of others call the task of ``env_spec``.
 
     Returns:
         The demonstrations. Repairs and assumptions stand in ``provenance.notes``; use
@@ -43,7 +46,7 @@ def load_demonstrations(
             dataset and the command that makes one.
         DatasetError: The path is a pickle file, no known format, or breaks a rule.
     """
-    demonstrations, report = load_with_report(path, env_spec, action_units)
+    demonstrations, report = load_with_report(path, env_spec, action_units, other_name)
     report.raise_if_failed()
     assert demonstrations is not None
     return demonstrations
@@ -53,6 +56,7 @@ def load_with_report(
     path: str | Path,
     env_spec: EnvSpec | None = None,
     action_units: ActionUnits | None = None,
+    other_name: str | None = None,
 ) -> tuple[Demonstrations | None, CheckReport]:
     """Read demonstrations as :func:`load_demonstrations` does, with what the checks found.
 
@@ -65,20 +69,12 @@ def load_with_report(
     """
     place = resolve(path)
     format = detect_format(place)
-    demonstrations, findings = assemble(format.read(place), env_spec, action_units)
+    raw = format.read(place)
+    if env_spec is not None and raw.env_spec is None and raw.task == other_name:
+        raw = dataclasses.replace(raw, task=env_spec.id)
+    demonstrations, findings = assemble(raw, env_spec, action_units)
     summary = "" if demonstrations is None else summary_line(demonstrations)
     return demonstrations, CheckReport(str(path), format.name, worst_first(findings), summary)
-
-
-def named_task(path: str | Path) -> str:
-    """The task that a dataset says it is of, whether or not there is such a task here.
-
-    Raises:
-        DatasetNotFoundError: Nothing lies there.
-        DatasetError: The files cannot be read at all.
-    """
-    place = resolve(path)
-    return detect_format(place).read(place).task
 
 
 def save_demonstrations(

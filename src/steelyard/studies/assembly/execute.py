@@ -29,7 +29,7 @@ from steelyard.studies.assembly.policies import (
     save_policy,
 )
 from steelyard.studies.cells import Cell, Store, logged, open_folders
-from steelyard.studies.hardware import hardware
+from steelyard.studies.parts import write_outcome
 from steelyard.training.base_policy import train_base
 from steelyard.training.checkpoint import save_tree, take_run
 from steelyard.training.group import RunGroup, Ticker
@@ -213,20 +213,11 @@ def _finish(
     """Write a run's result, its last evaluation, and that it is done."""
     success, length = outcome.success[index], outcome.length[index]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
-    together = len(group.seeds)
     evaluation = {
         "eval/success_rate": float(success.mean()),
-        "eval/env_steps": outcome.env_steps // together,
+        "eval/env_steps": outcome.env_steps // len(group.seeds),
         "episodes": len(success),
     }
     write_json(folder.path / "eval" / stamp / "metrics.json", evaluation)
-    result = {
-        **more,
-        "seconds": group.seconds,
-        "together": together,
-        "hardware": hardware(),
-        "success": success.astype(int).tolist(),
-        "length": length.tolist(),
-    }
-    write_json(folder.path / "result.json", result)
+    write_outcome(folder, group, success, length, more)
     folder.set_status("done")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from steelyard.reports import Arm, Comparison, Line, Metric, Panel, Record, StudyReport
+from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.studies.assembly.arms import ARMS, BASE
 from steelyard.studies.assembly.config import AssemblyConfig
 from steelyard.studies.assembly.plan import plan_cells
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
-from steelyard.studies.parts import expected_seeds
+from steelyard.studies.parts import expected_seeds, many_comparisons, task_panels
 from steelyard.training.episode_window import WINDOW
 from steelyard.training.metrics import read_rows
 
@@ -243,21 +243,19 @@ def _specification(config: AssemblyConfig) -> StudyReport:
         also_compared=("steps_to_90", "area"),
         description=DESCRIPTION,
         limits=_limits(len(comparisons)),
-        panels=tuple(
-            Panel(f"{title}, {task}", {"task": task}, metrics)
-            for task in tasks
-            for title, metrics in (
+        panels=task_panels(
+            tasks,
+            (
                 ("Emphasis, medians over training", EMPHASIS),
                 ("Speed, and where the time of an iteration went, medians", SPEED),
-            )
+            ),
         ),
     )
 
 
 def _limits(comparisons: int) -> tuple[str, ...]:
     return (
-        f"p-values are of single comparisons, of which there are {comparisons} on each task and "
-        "metric: with so many, one in twenty lies below 0.05 by chance.",
+        many_comparisons(comparisons),
         "Curves show the success of training episodes, with exploration noise: the share of the "
         f"last {WINDOW}. Bars show that of the deterministic policy at the end.",
         "All runs share one set of start states: intervals are over seeds, and on the plane, whose "

@@ -5,7 +5,7 @@ from steelyard.envs.scripted import TIERS, ScriptedExpert
 from steelyard.envs.seeding import start_seeds, training_seeds
 from steelyard.studies.assembly.arms import ARMS
 from steelyard.studies.assembly.config import AssemblyConfig, Part
-from steelyard.studies.parts import check_arm_names, check_runs
+from steelyard.studies.parts import check_parts, check_runs
 from steelyard.training.residual import PLANE
 
 
@@ -15,15 +15,7 @@ def check(config: AssemblyConfig) -> None:
     Raises:
         ValueError: A rule is broken; the message names the rule, the value and the legal ones.
     """
-    parts = config.parts()
-    if not parts:
-        raise ValueError("no part of the study has any arm: give one of them some, or --arms")
-    for task, part in parts.items():
-        check_arm_names(part.arms, ARMS)
-        try:
-            _check_part(part)
-        except ValueError as error:
-            raise ValueError(f"{task}: {error}") from None
+    check_parts(config.parts(), ARMS, _check_part)
 
 
 def _check_part(part: Part) -> None:

@@ -1,6 +1,7 @@
 """What the study is made of: its tasks, their data, sizes and presets."""
 
 import dataclasses
+from collections.abc import Callable
 
 from steelyard.agents.acfql import ACFQLConfig
 from steelyard.emphasis.trajectory_clusters import ClusterConfig
@@ -117,11 +118,9 @@ def configure(preset: str, env: str | None = None) -> Offline2OnlineConfig:
     if env is None:
         return config
     env_spec(env)  # refuses an unknown task, with the nearest ones
-    names = [f.name for f in dataclasses.fields(config) if f.type is Part]
-    chosen = {name: getattr(config, name) for name in names}
-    runs = any(part.arms for part in chosen.values() if part.env == env)
-    known = any(part.env == env for part in chosen.values())
-    if not known:
+    own_parts = [part for part in vars(config).values() if isinstance(part, Part)]
+    matching = [part for part in own_parts if part.env == env]
+    if not matching:
         own = env.startswith("sparse/")  # only these have operators that can be played here
         regime = config.press.regime if own else None
         arms = REFERENCE if preset == "medium" else PUBLISHED
@@ -129,13 +128,18 @@ def configure(preset: str, env: str | None = None) -> Offline2OnlineConfig:
         sized = dataclasses.replace(
             config.custom, env=env, regime=regime, arms=arms, cluster=cluster
         )
-        none = {name: dataclasses.replace(part, arms=()) for name, part in chosen.items()}
-        return dataclasses.replace(config, **{**none, "custom": sized})
-    parts = {
-        name: dataclasses.replace(part, arms=_arms_on(part, env, runs))
-        for name, part in chosen.items()
-    }
-    return dataclasses.replace(config, **parts)
+        nothing = _each_part(config, lambda part: _with_arms(part, ()))
+        return dataclasses.replace(nothing, custom=sized)
+    runs = any(part.arms for part in matching)
+    return _each_part(config, lambda part: _with_arms(part, _arms_on(part, env, runs)))
+
+
+def _each_part(
+    config: Offline2OnlineConfig, change: Callable[[Part], Part]
+) -> Offline2OnlineConfig:
+    """A config with something done to each of its parts."""
+    parts = {name: part for name, part in vars(config).items() if isinstance(part, Part)}
+    return dataclasses.replace(config, **{name: change(part) for name, part in parts.items()})
 
 
 def _arms_on(part: Part, env: str, runs: bool) -> tuple[str, ...]:
@@ -226,9 +230,7 @@ def _medium() -> Offline2OnlineConfig:
             online=MEDIUM_ONLINE,
         )
 
-    names = [f.name for f in dataclasses.fields(config) if f.type is Part]
-    parts = {name: sized(getattr(config, name)) for name in names}
-    config = dataclasses.replace(config, **parts)
+    config = _each_part(config, sized)
     return dataclasses.replace(config, press=_with_arms(config.press, REFERENCE))
 
 
@@ -251,12 +253,7 @@ def reference_part(env: str, regime: str | None) -> Part:
 
 def _reference() -> Offline2OnlineConfig:
     config = _parts()
-    parts = {
-        f.name: reference_part(part.env, part.regime)
-        for f in dataclasses.fields(config)
-        if isinstance(part := getattr(config, f.name), Part)
-    }
-    config = dataclasses.replace(config, **parts)
+    config = _each_part(config, lambda part: reference_part(part.env, part.regime))
     return dataclasses.replace(config, press=_with_arms(config.press, REFERENCE))
 
 

@@ -9,12 +9,11 @@ import numpy as np
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.episode import Episode
 from steelyard.data.findings import DatasetError
-from steelyard.data.formats import load_demonstrations, named_task
+from steelyard.data.formats import load_demonstrations
 from steelyard.data.ogbench_files import load_ogbench
 from steelyard.envs.ogbench import sparse_reward
 from steelyard.envs.registry import env_spec
 from steelyard.envs.robosuite import NAMES as ROBOSUITE_CLASSES
-from steelyard.types import EnvSpec
 
 
 def offline_files(path: Path) -> list[Path]:
@@ -55,21 +54,10 @@ def load_offline_data(
     if env.startswith("ogbench/"):
         data = load_ogbench(file, env, sparse)
     else:
-        data = as_sparse(_of_task(file, env), sparse)
+        theirs = ROBOSUITE_CLASSES.get(env.removeprefix("robosuite/"))
+        data = as_sparse(load_demonstrations(file, env_spec(env), other_name=theirs), sparse)
     kept = max(1, round(proportion * len(data)))
     return data if kept == len(data) else data.first(kept)
-
-
-def _of_task(file: Path, env: str) -> Demonstrations:
-    """Load a dataset of a task; robomimic's own files call robosuite's tasks by their class."""
-    spec = env_spec(env)
-    if not env.startswith("robosuite/"):
-        return load_demonstrations(file, spec)
-    theirs = ROBOSUITE_CLASSES[env.removeprefix("robosuite/")]
-    if named_task(file) != theirs:
-        return load_demonstrations(file, spec)
-    data = load_demonstrations(file, dataclasses.replace(spec, id=theirs))
-    return dataclasses.replace(data, env_spec=spec)
 
 
 def as_sparse(data: Demonstrations, sparse: bool = False) -> Demonstrations:
@@ -115,7 +103,7 @@ def as_sparse(data: Demonstrations, sparse: bool = False) -> Demonstrations:
         )
     limit = max(data.env_spec.max_episode_steps, max(len(e.actions) for e in episodes))
     spec = data.env_spec
-    spec = EnvSpec(spec.id, spec.observation_size, spec.action_low, spec.action_high, limit, True)
+    spec = dataclasses.replace(spec, max_episode_steps=limit, can_terminate=True)
     note = "episodes end at their first success; rewards are -1 a step and 0 at success"
     return Demonstrations.from_episodes(episodes, spec, data.provenance.noting(note))
 

@@ -36,6 +36,7 @@ from steelyard.studies.offline2online.files import write_phase_files
 from steelyard.studies.offline2online.plan import Data, Offline, Online
 from steelyard.studies.offline2online.plots import cluster_pictures
 from steelyard.studies.offline2online.policies import load_agent, save_agent
+from steelyard.studies.parts import write_outcome
 from steelyard.training.checkpoint import stack_runs, take_run
 from steelyard.training.chunk_evaluation import ChunkEvaluator, ChunkOutcome
 from steelyard.training.group import RunGroup, Ticker
@@ -90,16 +91,15 @@ def _place(cell: Cell | None, store: Store) -> Path:
     return store.folder(cell).path
 
 
-def make_data(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> Prepared:
+def make_data(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> None:
     """Record or load a seed's data, cluster it, draw the clusters."""
     prepared = prepare(settings, seed, folder, tick)
     data, clusters = prepared.data, prepared.clusters
     ends = np.cumsum(data.lengths) - 1
-    lengths = np.bincount(clusters.labels, minlength=clusters.k)
     result = {
         "success": data.terminations[ends].astype(int).tolist(),
         "length": data.lengths.tolist(),
-        "clusters": lengths.tolist(),
+        "clusters": np.bincount(clusters.labels, minlength=clusters.k).tolist(),
         "seconds": 0.0,
         "hardware": hardware(),
         "notes": [clusters.note] if clusters.note else [],
@@ -110,7 +110,6 @@ def make_data(settings: Data, seed: int, folder: RunFolder, tick: Ticker) -> Pre
     cluster_pictures(clusters, data.env_spec.id, data.lengths, folder.path / "plots")
     write_json(folder.path / "result.json", result)
     folder.set_status("done")
-    return prepared
 
 
 def offline_drawing(prepared: Prepared, settings: Offline, segment: int | None) -> Drawing:
@@ -139,9 +138,9 @@ def rotation(
 
     def turn(number: int) -> list[Drawing]:
         data = load_part(source, number)
+        frames, _ = items_of(data, source.cluster.segment)
         found = []
         for cell, own in zip(cells, first, strict=True):
-            frames, _ = items_of(data, source.cluster.segment)
             labels = np.array([own.clusters.assign(frame) for frame in frames], np.int32)
             found.append(
                 offline_drawing(Prepared(data, labels, own.clusters), cell, source.cluster.segment)
@@ -155,14 +154,8 @@ def offline_ratio(
     emphasis: TrajectoryEmphasis, store: TrajectoryStore, starts: Any, labels: np.ndarray
 ) -> Any:
     """Density ratio of each trajectory, before anything is known of its errors."""
-    items = TrajectoryItems(
-        starts=starts,
-        labels=jnp.asarray(labels),
-        new=store.new,
-        success=store.success,
-        order=store.order,
-        td_scores=jnp.zeros(len(labels)),
-    )
+    unknown = jnp.zeros(len(labels))
+    items = TrajectoryItems.of(store, starts, jnp.asarray(labels), unknown)
     return trajectory_ratio(emphasis, items)
 
 
@@ -173,7 +166,7 @@ def learn_offline(
     source: Data,
     tick: Ticker,
     eval_interval: int | None = None,
-) -> ACFQL:
+) -> None:
     """Train and score the offline phases of a group; emphasis alone may differ between them."""
     settings = cells[0]
     run = OfflineRLRun(
@@ -203,7 +196,6 @@ def learn_offline(
     for i in group.alive:
         save_agent(group.folders[i], take_run(agents, i))
         _finish(group.folders[i], outcome, i, {"updates": settings.steps}, group)
-    return agents
 
 
 def learn_online(
@@ -213,7 +205,7 @@ def learn_online(
     agents: Sequence[ACFQL],
     source: Data,
     tick: Ticker,
-) -> OnlineState:
+) -> None:
     """Train and score the online phases of a group; emphasis alone may differ between them."""
     settings = cells[0]
     config, env = settings.online, settings.env
@@ -255,7 +247,6 @@ def learn_online(
         if settings.keep_online:
             save_arrays(group.folders[i].path / "data.npz", _played(state.store, i))
         _finish(group.folders[i], outcome, i, {"frames": config.online_steps}, group)
-    return state
 
 
 def data_remarks(cells: Sequence[Online], data: Sequence[Prepared]) -> list[str]:
@@ -308,16 +299,7 @@ def _evaluator(env: str, group: RunGroup, episodes: int) -> ChunkEvaluator:
 def _finish(
     folder: RunFolder, outcome: ChunkOutcome, index: int, more: dict[str, Any], group: RunGroup
 ) -> None:
-    """Write a run's result and that it is done."""
-    together = len(group.seeds)
-    result = {
-        **more,
-        "seconds": group.seconds,
-        "together": together,
-        "hardware": hardware(),
-        "success": outcome.success[index].astype(int).tolist(),
-        "length": outcome.length[index].tolist(),
-    }
-    write_json(folder.path / "result.json", result)
+    """Write a run's result, the reference's files, and that it is done."""
+    write_outcome(folder, group, outcome.success[index], outcome.length[index], more)
     write_phase_files(folder)
     folder.set_status("done")

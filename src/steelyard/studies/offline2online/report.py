@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from steelyard.reports import Arm, Comparison, Line, Metric, Panel, Record, StudyReport
+from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.reports.spec import CurveSet
 from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
 from steelyard.studies.offline2online.arms import ARMS
 from steelyard.studies.offline2online.config import Offline2OnlineConfig
 from steelyard.studies.offline2online.plan import DATA, OFFLINE, STUDY, plan_cells
-from steelyard.studies.parts import expected_seeds
+from steelyard.studies.parts import expected_seeds, many_comparisons, task_panels
 from steelyard.training.metrics import read_rows
 from steelyard.training.trajectory_metrics import PREFIX
 
@@ -199,21 +199,19 @@ def _specification(config: Offline2OnlineConfig) -> StudyReport:
             for name, (title, own) in CURVES.items()
             if "acfql" in used and len(set(own) & set(used)) > 1
         ),
-        panels=tuple(
-            Panel(f"{title}, {task}", {"task": task}, metrics)
-            for task in tasks
-            for title, metrics in (
+        panels=task_panels(
+            tasks,
+            (
                 ("What the critic's batches held, means over the online phase", DRAWN),
                 ("Learning online, means", LEARNED),
-            )
+            ),
         ),
     )
 
 
 def _limits(comparisons: int) -> tuple[str, ...]:
     return (
-        f"p-values are of single comparisons, of which there are {comparisons} on each task and "
-        "metric: with so many, one in twenty lies below 0.05 by chance.",
+        many_comparisons(comparisons),
         "Declared before the runs: success after the offline phase for what is drawn there, mean "
         "success online for what is drawn online. Six pairs can reach p = 0.03 at best.",
         "Demonstrations are scripted: nothing here may be compared with results on human ones.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from steelyard.envs.registry import env_spec
 from steelyard.studies.offline2online.arms import ARMS, OffOnArm
 from steelyard.studies.offline2online.config import Offline2OnlineConfig, Part
-from steelyard.studies.parts import check_arm_names, check_runs
+from steelyard.studies.parts import check_parts, check_runs
 from steelyard.training.operator_demonstrations import find_regime
 
 MOST_NORMALISED_ALPHA = 1_000
@@ -20,14 +20,8 @@ def check(config: Offline2OnlineConfig) -> None:
         ValueError: A rule is broken; the message names the rule, the value and the legal ones.
     """
     parts = config.parts()
-    if not parts:
-        raise ValueError("no part of the study has any arm: give one of them some, or --arms")
+    check_parts(parts, ARMS, check_part)
     for task, part in parts.items():
-        check_arm_names(part.arms, ARMS)
-        try:
-            check_part(part)
-        except ValueError as error:
-            raise ValueError(f"{task}: {error}") from None
         for name in part.arms:
             for remark in remarks(part, ARMS[name]):
                 print(f"note: {task}, {name}: {remark}", file=sys.stderr)
