@@ -109,7 +109,7 @@ class Segments:
             ("checkpoint", self.checkpoint, len(self.checkpoints)),
             ("episode", self.episode, len(self.played.seed)),
         ):
-            if len(values) and not (0 <= values.min() and values.max() < most):
+            if len(values) and not (values.min() >= 0 and values.max() < most):
                 raise DatasetError(
                     f"`{name}` lies in 0 … {most - 1}, got {values.min()} … {values.max()}"
                 )

@@ -4,6 +4,10 @@ Densities are those of the squashed action in ``[-1, 1]``, whatever the task's u
 entropy means one thing everywhere.
 """
 
+from collections.abc import Callable
+
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,8 +26,15 @@ class TanhGaussian(eqx.Module):
 
     net: MLP
 
-    def __init__(self, in_size: int, action_size: int, hidden: tuple[int, ...], key: PRNGKeyArray):
-        self.net = MLP(in_size, 2 * action_size, hidden, key=key)
+    def __init__(
+        self,
+        in_size: int,
+        action_size: int,
+        hidden: tuple[int, ...],
+        key: PRNGKeyArray,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+    ):
+        self.net = MLP(in_size, 2 * action_size, hidden, key=key, activation=activation)
 
     def __call__(
         self, x: Float[Array, " obs"]

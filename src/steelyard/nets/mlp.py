@@ -20,6 +20,7 @@ class MLP(eqx.Module):
         scales: Factor of each layer normalisation, one vector per hidden layer; none without.
         offsets: Summand of each layer normalisation; none without.
         activation: Elementwise function after every layer but the last.
+        dropout: Share of each hidden layer's units that are zero while training.
     """
 
     weights: tuple[Float[Array, "_in _out"], ...]
@@ -27,6 +28,7 @@ class MLP(eqx.Module):
     scales: tuple[Float[Array, " _out"], ...] | None
     offsets: tuple[Float[Array, " _out"], ...] | None
     activation: Callable[[Array], Array] = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class MLP(eqx.Module):
         activation: Callable[[Array], Array] = jax.nn.relu,
         last_scale: float = 1.0,
         layer_norm: bool = False,
+        dropout: float = 0.0,
     ):
         """Draw the parameters.
 
@@ -51,6 +54,8 @@ class MLP(eqx.Module):
                 exactly zero at the start.
             layer_norm: Normalise each hidden layer before its activation (Ba, Kiros, Hinton 2016,
                 arXiv:1607.06450).
+            dropout: Share of each hidden layer's units to drop where a call has a key, before the
+                normalisation (as in Hiraoka et al. 2021, arXiv:2110.02034).
         """
         sizes = (in_size, *hidden, out_size)
         keys = jax.random.split(key, len(sizes) - 1)
@@ -65,10 +70,27 @@ class MLP(eqx.Module):
         self.offsets = tuple(jnp.zeros(o) for o in hidden) if layer_norm else None
         self.activation = activation
 
-    def __call__(self, x: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
-        """Apply the network to one item."""
-        for i, (weight, bias) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+    def __call__(
+        self,
+        x: Float[Array, " in_size"],
+        *,
+        dropout: float = 0.0,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, " out_size"]:
+        """Apply the network to one item.
+
+        Args:
+            x: The item.
+            dropout: Share of each hidden layer's units that are left out, before normalisation
+                and activation; the others count ``1 / (1 - dropout)``. Nothing without a key.
+            key: Random key of the units that are left out; items of one key lose the same.
+        """
+        layers = zip(self.weights[:-1], self.biases[:-1], strict=True)
+        for i, (weight, bias) in enumerate(layers):
             x = x @ weight + bias
+            if dropout > 0.0 and key is not None:
+                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1.0 - dropout, x.shape)
+                x = jnp.where(kept, x / (1.0 - dropout), 0.0)
             if self.scales is not None and self.offsets is not None:
                 x = self.scales[i] * jax.nn.standardize(x, epsilon=1e-6) + self.offsets[i]
             x = self.activation(x)
