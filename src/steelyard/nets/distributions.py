@@ -6,8 +6,6 @@ entropy means one thing everywhere.
 
 from collections.abc import Callable
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -33,14 +31,17 @@ class TanhGaussian(eqx.Module):
         hidden: tuple[int, ...],
         key: PRNGKeyArray,
         activation: Callable[[Array], Array] = jax.nn.relu,
+        dropout: float = 0.0,
     ):
-        self.net = MLP(in_size, 2 * action_size, hidden, key=key, activation=activation)
+        self.net = MLP(
+            in_size, 2 * action_size, hidden, key=key, activation=activation, dropout=dropout
+        )
 
     def __call__(
-        self, x: Float[Array, " obs"]
+        self, x: Float[Array, " obs"], key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " act"], Float[Array, " act"]]:
-        """Return ``(mean, log_std)`` of the Gaussian before squashing."""
-        mean, raw = jnp.split(self.net(x), 2)
+        """Return ``(mean, log_std)`` of the Gaussian before squashing; ``key`` as in the MLP."""
+        mean, raw = jnp.split(self.net(x) if key is None else self.net(x, key), 2)
         half_range = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
         return mean, LOG_STD_MIN + half_range * (1.0 + jnp.tanh(raw))
 

@@ -25,6 +25,10 @@ def _near(a: Points, b: Points, axes: list[int], within: float) -> np.ndarray:
     return np.linalg.norm((a - b)[:, axes], axis=1) < within
 
 
+def _from(place: Points, x: float, y: float, z: float) -> Points:
+    return place + np.array([x, y, z])
+
+
 def _choose(*choices: tuple[np.ndarray | bool, Points]) -> Points:
     """The first point whose condition holds, row by row."""
     points = choices[-1][1].copy()
@@ -37,46 +41,50 @@ def _sweep_into(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.n
     above = _near(hand, thing, [0, 1], 0.03)
     down = np.abs(hand[:, 2] - thing[:, 2]) < 0.04
     place = _choose(
-        (~above, thing + [0.0, 0.0, 0.12]),
-        (~down, thing + [0.0, 0.0, 0.0]),
+        (~above, _from(thing, 0.0, 0.0, 0.12)),
+        (~down, _from(thing, 0.0, 0.0, 0.0)),
         (True, np.concatenate([goal[:, :2], thing[:, 2:]], axis=1)),
     )
     return place, np.where(above & down, CLOSED, OPEN)
 
 
 def _button_press(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
-    ahead = _near(hand, thing + [0.0, 0.0, -0.07], [0, 2], 0.03)
-    before = thing + [0.0, -0.12, -0.07]
+    ahead = _near(hand, _from(thing, 0.0, 0.0, -0.07), [0, 2], 0.03)
+    before = _from(thing, 0.0, -0.12, -0.07)
     before[:, 1] = np.minimum(hand[:, 1], before[:, 1])
-    place = _choose((~ahead, before), (True, thing + [0.0, 0.2, -0.07]))
+    place = _choose((~ahead, before), (True, _from(thing, 0.0, 0.2, -0.07)))
     return place, np.full(len(hand), CLOSED)
 
 
 def _door_open(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
-    handle = thing + [-0.05, 0.0, 0.0]
+    handle = _from(thing, -0.05, 0.0, 0.0)
     beside = _near(hand, handle, [0, 1], 0.12)
     down = np.abs(hand[:, 2] - handle[:, 2]) < 0.04
     place = _choose(
-        (~beside, handle + [0.06, 0.02, 0.2]), (~down, handle + [0.06, 0.02, 0.0]), (True, handle)
+        (~beside, _from(handle, 0.06, 0.02, 0.2)),
+        (~down, _from(handle, 0.06, 0.02, 0.0)),
+        (True, handle),
     )
     return place, np.full(len(hand), CLOSED)
 
 
 def _drawer_open(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
-    handle = thing + [0.0, 0.0, -0.02]
+    handle = _from(thing, 0.0, 0.0, -0.02)
     above = _near(hand, handle, [0, 1], 0.06)
     down = np.abs(hand[:, 2] - handle[:, 2]) < 0.04
     place = _choose(
-        (~above, handle + [0.0, 0.0, 0.2]), (~down, handle), (True, handle + [0.0, -0.2, 0.0])
+        (~above, _from(handle, 0.0, 0.0, 0.2)),
+        (~down, handle),
+        (True, _from(handle, 0.0, -0.2, 0.0)),
     )
     return place, np.full(len(hand), OPEN)
 
 
 def _plate_slide(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
-    before = thing + [0.0, -0.055, 0.03]
+    before = _from(thing, 0.0, -0.055, 0.03)
     aligned = _near(hand, before, [0, 1], 0.03)
     down = np.abs(hand[:, 2] - before[:, 2]) < 0.04
-    place = _choose((~aligned, before + [0.0, 0.0, 0.1]), (~down, before), (True, goal))
+    place = _choose((~aligned, _from(before, 0.0, 0.0, 0.1)), (~down, before), (True, goal))
     return place, np.full(len(hand), CLOSED)
 
 
@@ -84,7 +92,7 @@ _BIN = np.array([0.12, 0.7, 0.02])
 
 
 def _bin_picking(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
-    cube = thing + [0.0, 0.0, 0.03]
+    cube = _from(thing, 0.0, 0.0, 0.03)
     above = _near(hand, cube, [0, 1], 0.02)
     down = np.abs(hand[:, 2] - cube[:, 2]) < 0.03
     held = _near(hand, cube, [0, 1], 0.04) & (np.abs(hand[:, 2] - cube[:, 2]) < 0.05)
@@ -97,7 +105,7 @@ def _bin_picking(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.
         (held & over, target),
         (held & lifted, carry),
         (held & down, lift),
-        (~above, cube + [0.0, 0.0, 0.12]),
+        (~above, _from(cube, 0.0, 0.0, 0.12)),
         (True, cube),
     )
     return place, np.where(held, CLOSED, OPEN)
