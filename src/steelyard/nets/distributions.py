@@ -31,17 +31,15 @@ class TanhGaussian(eqx.Module):
         hidden: tuple[int, ...],
         key: PRNGKeyArray,
         activation: Callable[[Array], Array] = jax.nn.relu,
-        dropout: float = 0.0,
     ):
-        self.net = MLP(
-            in_size, 2 * action_size, hidden, key=key, activation=activation, dropout=dropout
-        )
+        self.net = MLP(in_size, 2 * action_size, hidden, key=key, activation=activation)
 
     def __call__(
-        self, x: Float[Array, " obs"], key: PRNGKeyArray | None = None
+        self, x: Float[Array, " obs"], dropout: float = 0.0, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " act"], Float[Array, " act"]]:
-        """Return ``(mean, log_std)`` of the Gaussian before squashing; ``key`` as in the MLP."""
-        mean, raw = jnp.split(self.net(x) if key is None else self.net(x, key), 2)
+        """Return ``(mean, log_std)`` of the Gaussian before squashing; dropout as in the MLP."""
+        dropping = {} if key is None else {"dropout": dropout, "key": key}
+        mean, raw = jnp.split(self.net(x, **dropping), 2)
         half_range = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
         return mean, LOG_STD_MIN + half_range * (1.0 + jnp.tanh(raw))
 

@@ -20,7 +20,6 @@ class MLP(eqx.Module):
         scales: Factor of each layer normalisation, one vector per hidden layer; none without.
         offsets: Summand of each layer normalisation; none without.
         activation: Elementwise function after every layer but the last.
-        dropout: Share of each hidden layer's units that are zero while training.
     """
 
     weights: tuple[Float[Array, "_in _out"], ...]
@@ -28,7 +27,6 @@ class MLP(eqx.Module):
     scales: tuple[Float[Array, " _out"], ...] | None
     offsets: tuple[Float[Array, " _out"], ...] | None
     activation: Callable[[Array], Array] = eqx.field(static=True)
-    dropout: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -40,7 +38,6 @@ class MLP(eqx.Module):
         activation: Callable[[Array], Array] = jax.nn.relu,
         last_scale: float = 1.0,
         layer_norm: bool = False,
-        dropout: float = 0.0,
     ):
         """Draw the parameters.
 
@@ -54,8 +51,6 @@ class MLP(eqx.Module):
                 exactly zero at the start.
             layer_norm: Normalise each hidden layer before its activation (Ba, Kiros, Hinton 2016,
                 arXiv:1607.06450).
-            dropout: Share of each hidden layer's units to drop where a call has a key, before the
-                normalisation (as in Hiraoka et al. 2021, arXiv:2110.02034).
         """
         sizes = (in_size, *hidden, out_size)
         keys = jax.random.split(key, len(sizes) - 1)
