@@ -1,83 +1,227 @@
-"""The process behind :mod:`steelyard.evaluation.video`: replays actions and draws each step."""
+"""Play recorded actions again and take pictures, in a process of its own.
 
+A simulator that renders without a current OpenGL context ends its process, so pictures are never
+taken in the process that trains. The two ends speak lines of JSON, some followed by raw bytes:
+
+=================  =============================================================================
+to the camera      the task; then, for each episode, seed, spans and shape, and the actions
+from the camera    ``picture``: the step, and the pixels; before the first picture of a span
+                   ``seen``: what the task's observation was; after its last ``notes``
+=================  =============================================================================
+"""
+
+import contextlib
+import dataclasses
+import json
 import os
+import subprocess
 import sys
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
-SIZE = (320, 240)
-_CORNER = 2  # MetaWorld's camera that sees the table from the right, head down
-_TABLE = (140, 150, 460, 390)  # left, top, right, bottom, in a picture of twice the size
+from steelyard.evaluation.scenes import Scene, missing_opengl, open_scene, refusals_as_last_line
+from steelyard.numerics.notes import NoteEvent
 
-
-def main(env_id: str, seed: str, actions: str, path: str, frames_per_s: str) -> None:
-    """Replay and draw; see ``film_episode``."""
-    import envpool
-    from PIL import Image
-
-    from steelyard.envs.spaces import without_precision_remarks
-
-    context = _opengl() if env_id != "Pendulum-v1" else None  # Pendulum draws itself
-    name = env_id.replace("assembly/", "MetaWorld/").replace("sparse/", "MetaWorld/")
-    on_table = name.startswith("MetaWorld/")
-    recorded = np.load(actions, allow_pickle=False)
-    with without_precision_remarks():
-        pool = envpool.make(
-            name,
-            env_type="gymnasium",
-            num_envs=1,
-            seed=[int(seed)],
-            max_episode_steps=len(recorded) + 1,  # no step is spent on a reset
-            render_mode="rgb_array",
-            render_width=SIZE[0] * (1 + on_table),
-            render_height=SIZE[1] * (1 + on_table),
-            **({"partially_observable": False} if on_table else {}),
-        )
-    pool.reset()
-    dtype = pool.action_space.dtype
-
-    def picture() -> Any:
-        if not on_table:
-            return Image.fromarray(np.asarray(pool.render())[0])
-        whole = Image.fromarray(np.asarray(pool.render(camera_id=_CORNER))[0])
-        return whole.rotate(180).crop(_TABLE)
-
-    images = []
-    every = max(1, round(_steps_per_s(name) / int(frames_per_s)))
-    for number, action in enumerate(recorded):
-        if number % every == 0:
-            images.append(picture())
-        pool.step(action[None].astype(dtype))
-    images.append(picture())  # where the episode ended
-    duration = round(1000 / int(frames_per_s))
-    first, *rest = images
-    first.save(Path(path), save_all=True, append_images=rest, duration=duration, loop=0)
-    del context
+Span = tuple[int, int]
+"""First step, and the one after the last."""
 
 
-def _steps_per_s(env_id: str) -> int:
-    """Control steps per second of simulated time."""
-    if env_id.startswith("MetaWorld/"):
-        return 80
-    return 125 if "Hopper" in env_id or "Walker" in env_id else 20
+@dataclasses.dataclass
+class Shot:
+    """Pictures of a span of steps, taken while they are asked for.
+
+    Attributes:
+        span: First step, and the one after the last.
+        seen: The task's observation before the first of them.
+        pictures: One before each step, in order; to be used up before the next shot begins.
+        notes: What was played up to the span's end, known once the pictures are used up.
+    """
+
+    span: Span
+    seen: Float32[np.ndarray, " obs"]
+    pictures: Iterator[UInt8[np.ndarray, "height width 3"]]
+    notes: tuple[NoteEvent, ...] = ()
 
 
-def _opengl() -> object:
-    """A current OpenGL context, without which MuJoCo tasks cannot be drawn."""
-    os.environ.setdefault("MUJOCO_GL", "egl")
-    try:
-        import mujoco
-    except ImportError:
-        raise SystemExit("drawing needs MuJoCo: pip install 'mujoco>=3.8,<3.9'") from None
-    try:
-        context = mujoco.GLContext(*SIZE)
-    except Exception as error:
-        raise SystemExit(f"no OpenGL context: {error}; on Debian: apt install libegl1") from error
-    context.make_current()
-    return context
+class Camera:
+    """A process that takes pictures of one task; a context manager.
+
+    Example: ``with Camera("dense/SweepInto-v3", {}) as camera: ...``
+    """
+
+    def __init__(self, env: str, options: dict[str, Any], width: int = 480, height: int = 360):
+        """Start the process.
+
+        Args:
+            env: Name of the task, as ``make_env`` knows it.
+            options: What it is built with, JSON values.
+            width: Of pictures, pixels.
+            height: Of pictures, pixels.
+        """
+        self.env, self.width, self.height = env, width, height
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
+        command = [sys.executable, "-m", "steelyard.evaluation.camera"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, stderr=self._said, **pipes)
+        task = {"env": env, "options": options, "width": width, "height": height}
+        self._send(json.dumps(task))
+
+    def __enter__(self) -> "Camera":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, at once."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def play(
+        self,
+        seed: int,
+        actions: Float32[np.ndarray, "time act"],
+        spans: Sequence[Span],
+        every: int = 1,
+        env_units: bool = False,
+    ) -> Iterator[Shot]:
+        """Play the first episode of a seed again and take pictures of some of its steps.
+
+        Args:
+            seed: Of the environment.
+            actions: What was done, in [-1, 1], from the first step on.
+            spans: Which steps, in order and without overlap. One that reaches one step past the
+                last action also shows where the episode ended.
+            every: Take one picture in so many steps of a span, and the one at the end.
+            env_units: Whether the actions are in environment units.
+
+        Yields:
+            A shot a span. Use up its pictures before the next.
+
+        Raises:
+            ValueError: Spans overlap or lie outside the episode, the task cannot be drawn, or its
+                pictures are empty; says what is missing.
+        """
+        _check_spans(spans, len(actions))
+        job = {
+            "seed": seed, "shape": actions.shape, "spans": spans, "every": every,
+            "env_units": env_units,
+        }  # fmt: skip
+        self._send(json.dumps(job), np.ascontiguousarray(actions, np.float32).tobytes())
+        for span in spans:
+            shot = Shot(span, np.array(self._receive()["seen"], np.float32), iter(()))
+            shot.pictures = self._pictures(shot)
+            yield shot
+            for _ in shot.pictures:
+                pass  # whoever used only some of them gets the next shot all the same
+
+    def _pictures(self, shot: Shot) -> Iterator[np.ndarray]:
+        while "picture" in (message := self._receive()):
+            yield message["pixels"]
+        shot.notes = tuple(NoteEvent(*note) for note in message["notes"])
+
+    def _send(self, line: str, payload: bytes = b"") -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n" + payload)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._refuse()
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._refuse()
+        message = json.loads(line)
+        if "picture" in message:
+            size = self.height * self.width * 3
+            raw = self._process.stdout.read(size)
+            if len(raw) < size:
+                self._refuse()
+            pixels = np.frombuffer(raw, np.uint8).reshape(self.height, self.width, 3)
+            message["pixels"] = pixels
+        return message
+
+    def _refuse(self) -> None:
+        code = self._process.wait()
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        raise ValueError(f"{self.env} could not be filmed: {(lines or [f'exit {code}'])[-1]}")
+
+
+def _check_spans(spans: Sequence[Span], steps: int) -> None:
+    reached = 0
+    for first, end in spans:
+        if not reached <= first < end <= steps + 1:
+            raise ValueError(
+                f"spans of steps are in order, without overlap and within {steps} steps and the "
+                f"end, got {list(spans)}"
+            )
+        reached = end
+
+
+def main() -> None:
+    """The process: take pictures until there is nothing more to read."""
+    # Whatever a simulator prints must not end up between the pictures.
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    asked = sys.stdin.buffer
+    with refusals_as_last_line():
+        scene = open_scene(**json.loads(asked.readline()))
+        while line := asked.readline():
+            job = json.loads(line)
+            count, size = job["shape"]
+            raw = asked.read(4 * count * size)
+            actions = np.frombuffer(raw, np.float32).reshape(count, size)
+            _replay(scene, actions, job, pipe)
+
+
+def _replay(scene: Scene, actions: np.ndarray, job: dict[str, Any], pipe: Any) -> None:
+    """Play one episode again and send what was asked for."""
+
+    def send(message: dict[str, Any], pixels: bytes = b"") -> None:
+        pipe.write(json.dumps(message).encode() + b"\n" + pixels)
+
+    env = scene.begin(job["seed"], len(actions))
+    seen = env.reset()[0]
+    if not job["env_units"]:
+        actions = env.spec.to_env_units(actions)
+
+    def play(step: int) -> np.ndarray:
+        scene.follow(actions[step])
+        return env.step(actions[step, None]).observation[0]
+
+    done = 0
+    for first, end in job["spans"]:
+        for step in range(done, first):
+            seen = play(step)
+        send({"seen": seen.tolist()})
+        for step in range(first, end):
+            if (step - first) % job["every"] == 0 or step == len(actions):
+                send({"picture": step}, _checked(scene.draw()))
+            if step < len(actions):
+                seen = play(step)
+        done = end
+        send({"notes": scene.notes()})
+        pipe.flush()
+    env.close()
+
+
+def _checked(picture: np.ndarray) -> bytes:
+    """A picture's bytes; drawing without a working library makes empty ones without an error."""
+    if picture.min() == picture.max():
+        what = f"pictures are empty, every pixel is {picture.flat[0]}"
+        raise ValueError(missing_opengl(os.environ.get("MUJOCO_GL", "none"), what))
+    return np.ascontiguousarray(picture).tobytes()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

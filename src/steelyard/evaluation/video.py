@@ -1,20 +1,19 @@
-"""Film a policy: record what it does, then replay it with a camera in a process of its own.
+"""Film a policy: record what it does, then replay it before a camera in a process of its own.
 
-A simulator that renders without a current OpenGL context ends its process, so filming never happens
-in the process that trains.
+These are animations for pages and reports; films with sound, for a browser, are made by
+:mod:`steelyard.evaluation.clips`.
 """
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageSequence
 
 from steelyard.data.episode import Episode
+from steelyard.evaluation.camera import Camera
+from steelyard.evaluation.scenes import TABLE_TASKS
 
+SIZE = (320, 240)
 FORMATS = (".gif", ".webp", ".png")
 """Animations that need no other package than the ones installed."""
 
@@ -23,8 +22,8 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
     """Replay a recorded episode and write an animation of it.
 
     Args:
-        env_id: EnvPool task it was recorded in; also those of ``assembly/`` and ``sparse/`` that
-            are EnvPool's.
+        env_id: EnvPool task it was recorded in; also those of ``assembly/``, ``dense/`` and
+            ``sparse/`` that are EnvPool's.
         episode: Start seed and actions, environment units.
         path: Where to write: ``.gif``, ``.webp`` or ``.png`` (animated).
         frames_per_s: Speed of the animation.
@@ -38,16 +37,26 @@ def film_episode(env_id: str, episode: Episode, path: Path, frames_per_s: int = 
     if path.suffix not in FORMATS:
         raise ValueError(f"a video ends in one of {FORMATS}, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        actions = Path(folder) / "actions.npy"
-        np.save(actions, episode.actions, allow_pickle=False)
-        command = [sys.executable, "-m", "steelyard.evaluation.camera", env_id]
-        command += [str(episode.start_seed), str(actions), str(path), str(frames_per_s)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        raise ValueError(f"{env_id} could not be filmed: {last}")
+    every = max(1, round(_steps_per_s(env_id) / frames_per_s))
+    whole = [(0, len(episode.actions) + 1)]  # and where the episode ended
+    with Camera(env_id, {}, *SIZE) as camera:
+        (images,) = (
+            [Image.fromarray(picture) for picture in shot.pictures]
+            for shot in camera.play(
+                episode.start_seed, episode.actions, whole, every, env_units=True
+            )
+        )
+    first, *rest = images
+    duration = round(1000 / frames_per_s)
+    first.save(path, save_all=True, append_images=rest, duration=duration, loop=0)
     return path
+
+
+def _steps_per_s(env_id: str) -> int:
+    """Control steps per second of simulated time."""
+    if env_id.startswith((*TABLE_TASKS, "MetaWorld/")):
+        return 80
+    return 125 if "Hopper" in env_id or "Walker" in env_id else 20
 
 
 def side_by_side(films: Sequence[Path], path: Path) -> Path:
