@@ -16,6 +16,7 @@ COMMANDS = {
     "render": ("steelyard.cli.runs", "film a finished run"),
     "export": ("steelyard.cli.dynamics_runs", "write a dynamics model for other programs"),
     "data": ("steelyard.cli.data", "make, look at, check and convert data"),
+    "label": ("steelyard.cli.label", "judge films of segments in a browser"),
     "study": ("steelyard.cli.study", "run, resume and report whole comparisons"),
 }
 

@@ -1,0 +1,244 @@
+"""``steelyard label serve|status|agreement|export|import DATASET``."""
+
+import dataclasses
+import secrets
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from steelyard.cli import choose
+from steelyard.labelling.dataset import LabelDataset, open_dataset
+from steelyard.labelling.records import Kind, LabellingError, check_annotator
+from steelyard.labelling.select import Choosing, PairScope, Select
+from steelyard.labelling.store import Store
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Judge the films of a data set in a browser: one page, keyboard only, nothing leaves this
+    machine. Stop it with Ctrl+C; the same command goes on where you were."""  # noqa: D205,D209
+
+    dataset: tyro.conf.Positional[Path]
+    """Folder with segment_info.json and videos/."""
+    mode: Literal["rate", "pair"] = "rate"
+    """Rate one clip at a time, or compare two side by side."""
+    scale: int = 5
+    """Highest rating: up to 9 is one key; more takes digits and Enter."""
+    annotator: str | None = None
+    """Name used where the page is not told another; none asks in the page."""
+    port: int = 8765
+    """Port; 0 takes any free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on; anything but this machine needs --allow-remote."""
+    allow_remote: bool = False
+    """Let other machines in; they need the token in the printed address. Nothing is encrypted."""
+    sound: Literal["alternate", "left", "right", "off"] = "alternate"
+    """Which clip sounds; alternate plays the left's sound in the first loop, then the right's."""
+    select: Select = "balanced"
+    """How questions are chosen: uniform, balanced (least judged first), active (needs --scores),
+    insertion (sorts; pairs only)."""
+    scores: Path | None = None
+    """npz with score [segment, head] for --select active, one row a segment of the data set."""
+    repeat: float = 0.05
+    """Share of questions asked a second time, sides swapped: measures self-consistency."""
+    overlap: float = 0.1
+    """Share of questions that every annotator gets: measures agreement."""
+    pair_scope: PairScope = "window"
+    """Compare clips of the same part of an episode only, or all with all."""
+    target: int = 0
+    """Questions for each annotator; 0 is every clip once, or three pairs a clip."""
+    min_watched: float = 0.5
+    """Share of a clip that must have been seen (and heard) before an answer counts, in [0, 1]."""
+    verify: bool = False
+    """Check every film against the hash it had when it was judged, before serving."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What was judged so far; may run while the app runs."""
+
+    dataset: tyro.conf.Positional[Path]
+    """Folder with segment_info.json and labels.sqlite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """Enter an exported log into a data set whose judgements are lost or were made elsewhere."""
+
+    dataset: tyro.conf.Positional[Path]
+    """Folder with segment_info.json and no judgements yet."""
+    judgements: tyro.conf.Positional[Path]
+    """judgements.jsonl of an export."""
+
+
+def main(arguments: list[str]) -> None:
+    """Dispatch ``label`` commands."""
+    commands = {
+        "serve": _serve,
+        "status": _status,
+        "agreement": _agreement,
+        "export": _export,
+        "import": _import,
+    }
+    rest = arguments[1:]
+    if not rest or rest[0] in ("-h", "--help"):
+        print("usage: steelyard label serve DATASET [options]")
+        print("       steelyard label status | agreement | export DATASET")
+        print("       steelyard label import DATASET JUDGEMENTS")
+        print("       steelyard label serve --help lists every option")
+        return
+    commands[choose(rest[0], commands)](rest[1:])
+
+
+def _serve(rest: list[str]) -> None:
+    options = tyro.cli(Serve, args=rest, prog="steelyard label serve")
+    _check(options)
+    dataset = open_dataset(options.dataset)
+    scores = None if options.scores is None else _scores(options.scores, dataset)
+    from steelyard.labelling.extras import require
+
+    require()
+    from steelyard.labelling.server import bind, make_app, serve
+    from steelyard.labelling.session import Session
+
+    sock = bind(options.host, options.port)
+    token = None if options.host in LOOPBACK else secrets.token_urlsafe(24)
+    store = Store.open(dataset.folder, dataset.sha256)
+    try:
+        session = Session(dataset, store, _choosing(options), scores)
+        if options.verify:
+            session.verify()
+        store.save_settings(
+            {"mode": options.mode, "scale": session.choosing.scale, "select": options.select}
+            | {"repeat": options.repeat, "overlap": options.overlap, "sound": options.sound}
+            | {"pair_scope": options.pair_scope, "target": session.choosing.target}
+            | {"min_watched": options.min_watched}
+        )
+        page = {
+            "annotator": options.annotator,
+            "sound": options.sound,
+            "min_watched": options.min_watched,
+        }
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        query = "" if token is None else f"?token={token}"
+        print(
+            f"{len(session.pool.segment)} clips of {dataset.folder.name}, "
+            f"judgements in {store.path}\n"
+            f"open http://{host}:{sock.getsockname()[1]}/{query} (stop with Ctrl+C)",
+            flush=True,
+        )
+        serve(make_app(session, page, token), sock)
+    finally:
+        store.close()
+        sock.close()
+
+
+def _check(options: Serve) -> None:
+    """Refuse settings that cannot work, before anything is opened."""
+    if options.host not in LOOPBACK and not options.allow_remote:
+        raise LabellingError(
+            f"--host {options.host} would let other machines see the films and judge: add "
+            "--allow-remote (they need the token in the printed address; nothing is encrypted), or "
+            "leave the host out and reach this machine by `ssh -L 8765:127.0.0.1:8765`"
+        )
+    if not 0 <= options.port <= 65535:
+        raise LabellingError(f"--port is in [0, 65535], got {options.port}")
+    if not 2 <= options.scale <= 100:
+        raise LabellingError(f"--scale is in [2, 100], got {options.scale}")
+    if not 0 <= options.min_watched <= 1:
+        raise LabellingError(f"--min-watched is in [0, 1], got {options.min_watched}")
+    if options.target < 0:
+        raise LabellingError(f"--target is >= 0, got {options.target}")
+    if options.annotator is not None:
+        check_annotator(options.annotator)
+
+
+def _choosing(options: Serve) -> Choosing:
+    kind: Kind = options.mode
+    return Choosing(
+        kind,
+        options.scale if kind == "rate" else 0,
+        options.select,
+        options.repeat,
+        options.overlap,
+        options.pair_scope,
+        options.target,
+    )
+
+
+def _scores(path: Path, dataset: LabelDataset) -> dict[int, list[float]]:
+    with np.load(path, allow_pickle=False) as file:
+        if "score" not in file:
+            raise LabellingError(f"{path} has no array `score`; it has {', '.join(file.files)}")
+        score = file["score"]
+    if score.ndim != 2 or len(score) != len(dataset.clips) or not np.isfinite(score).all():
+        raise LabellingError(
+            f"{path}: `score` is finite, [segment, head], with {len(dataset.clips)} rows; "
+            f"got shape {score.shape}"
+        )
+    return {clip.id: row.tolist() for clip, row in zip(dataset.clips, score, strict=True)}
+
+
+def _look(rest: list[str], command: str) -> tuple[LabelDataset, Store]:
+    options = tyro.cli(Look, args=rest, prog=f"steelyard label {command}")
+    dataset = open_dataset(options.dataset)
+    return dataset, Store.open(dataset.folder, dataset.sha256, read_only=True)
+
+
+def _status(rest: list[str]) -> None:
+    dataset, store = _look(rest, "status")
+    filmed = len(dataset.filmed())
+    print(f"{dataset.folder}: {len(dataset.clips)} segments, {filmed} filmed")
+    events = store.judgements()
+    for name in store.annotators():
+        own = [event for event in events if event.task.annotator == name]
+        for kind in ("rate", "pair"):
+            told = [event for event in own if event.task.question.kind == kind]
+            if told:
+                standing = sum(event.counts for event in told)
+                undone = sum(event.undone is not None for event in told)
+                print(
+                    f"  {name:16s} {kind}  {standing:6d} standing, {undone} taken back, "
+                    f"{len(told) - standing - undone} skipped, last {told[-1].created[:19]}"
+                )
+    if not events:
+        print("  no judgement yet")
+
+
+def _agreement(rest: list[str]) -> None:
+    from steelyard.labelling.agreement import agreement
+
+    _, store = _look(rest, "agreement")
+    events = store.judgements()
+    kinds: set[tuple[Kind, int]] = {(e.task.question.kind, e.task.question.scale) for e in events}
+    for kind, scale in sorted(kinds):
+        print(agreement(events, kind, scale))
+    if not kinds:
+        print("no judgement yet")
+
+
+def _export(rest: list[str]) -> None:
+    from steelyard.labelling.export import export
+
+    dataset, store = _look(rest, "export")
+    for path in export(store, dataset):
+        print(path)
+
+
+def _import(rest: list[str]) -> None:
+    from steelyard.labelling.export import read_judgements
+
+    options = tyro.cli(Import, args=rest, prog="steelyard label import")
+    dataset = open_dataset(options.dataset)
+    events = read_judgements(options.judgements)
+    store = Store.open(dataset.folder, dataset.sha256)
+    try:
+        store.add_segments(dataset.clips)
+        store.restore(events)
+    finally:
+        store.close()
+    print(f"{len(events)} events entered into {store.path}")

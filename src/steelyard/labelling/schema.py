@@ -1,0 +1,147 @@
+"""The tables of ``labels.sqlite``, and the rules under which such a file is opened.
+
+The log is append-only: triggers refuse to change or delete a judgement or an undo, so that nothing
+a person once answered can get lost by a program's mistake. One process writes; a lock that the
+system releases when the process dies keeps a second one out.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+from steelyard.labelling.records import LabellingError
+
+SCHEMA = 1
+FILE = "labels.sqlite"
+
+TABLES = """
+CREATE TABLE meta(
+  schema_version INTEGER NOT NULL, dataset_sha256 TEXT NOT NULL, settings TEXT NOT NULL);
+CREATE TABLE segments(
+  id INTEGER PRIMARY KEY, sha256 TEXT, episode INTEGER NOT NULL, "window" INTEGER NOT NULL,
+  start_s REAL NOT NULL, duration_s REAL NOT NULL, clip TEXT NOT NULL);
+CREATE TABLE annotators(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE tasks(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  annotator INTEGER NOT NULL REFERENCES annotators(id),
+  kind TEXT NOT NULL CHECK (kind IN ('rate', 'pair')),
+  scale INTEGER NOT NULL,
+  a INTEGER NOT NULL REFERENCES segments(id),
+  b INTEGER REFERENCES segments(id),
+  left_is_a INTEGER NOT NULL CHECK (left_is_a IN (0, 1)),
+  reason TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('open', 'done', 'skipped', 'dropped')));
+CREATE INDEX tasks_of_annotator ON tasks(annotator, kind, scale, state);
+CREATE TABLE judgements(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  client_uuid TEXT NOT NULL UNIQUE,
+  task INTEGER NOT NULL REFERENCES tasks(id),
+  answer TEXT NOT NULL,
+  strength INTEGER NOT NULL,
+  response_ms INTEGER NOT NULL,
+  watched_left_s REAL NOT NULL,
+  watched_right_s REAL NOT NULL,
+  created TEXT NOT NULL);
+CREATE INDEX judgements_of_task ON judgements(task);
+CREATE TABLE undos(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  judgement INTEGER NOT NULL UNIQUE REFERENCES judgements(id),
+  created TEXT NOT NULL);
+"""
+GUARDS = "".join(
+    f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
+    f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;\n"
+    for table in ("judgements", "undos")
+    for verb in ("update", "delete")
+)
+
+
+def connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    """Open the file; transactions are begun by hand, and a commit waits for the disk."""
+    mode = "ro" if read_only else "rwc"
+    connection = sqlite3.connect(
+        f"file:{_quoted(path)}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=10,
+    )
+    connection.execute("PRAGMA foreign_keys=ON")
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def create(connection: sqlite3.Connection, sha256: str, settings: dict) -> None:
+    """Make the tables of a new file, all or none of them."""
+    connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {GUARDS}")
+    connection.execute("INSERT INTO meta VALUES (?, ?, ?)", (SCHEMA, sha256, json.dumps(settings)))
+    connection.execute("COMMIT")
+
+
+def check(connection: sqlite3.Connection, path: Path, sha256: str) -> None:
+    """Raise unless the file is of this schema and of this data set.
+
+    Raises:
+        LabellingError: Says both versions, or both hashes; nothing is migrated.
+    """
+    row = connection.execute("SELECT schema_version, dataset_sha256 FROM meta").fetchone()
+    if row is None or row[0] != SCHEMA:
+        found = "none" if row is None else row[0]
+        raise LabellingError(
+            f"{path} has schema {found}, this version reads {SCHEMA}; nothing was changed. "
+            "Use the version of steelyard that wrote it."
+        )
+    if row[1] != sha256:
+        raise LabellingError(
+            f"{path} belongs to another data set: its segments.h5 has SHA-256 {row[1][:12]}…, "
+            f"the one beside it {sha256[:12]}…; judgements of one are no judgements of the other"
+        )
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise where judgements could not be saved.
+
+    Raises:
+        LabellingError: The file or its folder is read-only.
+    """
+    folder = path.parent
+    # A file without any write bit is meant to stay as it is, even where root could write.
+    frozen = path.exists() and not path.stat().st_mode & 0o222
+    if frozen or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise LabellingError(
+            f"{path} is read-only, so no judgement could be saved: chmod u+w {path.name}, "
+            "or copy the data set"
+        )
+
+
+def lock(path: Path) -> IO[str]:
+    """Take the file for this process; the system lets go of it when the process ends.
+
+    Raises:
+        LabellingError: Another process holds it; names that process.
+    """
+    place = path.with_name(f"{path.name}.lock")
+    handle = place.open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise LabellingError(
+            f"{path} is already open in process {holder}; one process at a time writes it. "
+            "Several annotators share one server: each opens its page and gives a name."
+        ) from error
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
