@@ -1,4 +1,4 @@
-"""``steelyard data inspect|check|convert|generate|cluster|import``."""
+"""``steelyard data inspect|check|convert|generate|cluster|film|import``."""
 
 import dataclasses
 from pathlib import Path
@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
         "generate": _generate,
         "import": data_car.import_raw,
         "cluster": _cluster,
+        "film": _film,
     }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
@@ -69,6 +70,7 @@ def main(arguments: list[str]) -> None:
         print("       steelyard data generate metaworld TASK [--tier TIER] [options]")
         print("       steelyard data generate operators | robosuite | ogbench TASK [options]")
         print("       steelyard data cluster PATH [options]")
+        print("       steelyard data film DATASET [--sound] [--only ID ...] [options]")
         print("       steelyard data import mushr DIR --out DIR [options]")
         return
     commands[choose(rest[0], commands)](rest[1:])
@@ -96,6 +98,12 @@ def _cluster(rest: list[str]) -> None:
     from steelyard.cli import data_offline
 
     data_offline.cluster(rest)
+
+
+def _film(rest: list[str]) -> None:
+    from steelyard.cli import data_film
+
+    data_film.film(rest)
 
 
 def _inspect(rest: list[str]) -> None:

@@ -5,8 +5,8 @@ taken in the process that trains. The two ends speak lines of JSON, some followe
 
 =================  =============================================================================
 to the camera      the task; then, for each episode, seed, spans and shape, and the actions
-from the camera    ``picture``: the step, and the pixels; before the first picture of a span
-                   ``seen``: what the task's observation was; after its last ``notes``
+from the camera    ``picture``: the step, ``seen``: the task's observation, and the pixels; after
+                   the last of a span ``notes``
 =================  =============================================================================
 """
 
@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from steelyard.evaluation.scenes import Scene, missing_opengl, open_scene, refusals_as_last_line
+from steelyard.evaluation.opengl import missing_opengl
+from steelyard.evaluation.scenes import Scene, open_scene
 from steelyard.numerics.notes import NoteEvent
 
 Span = tuple[int, int]
@@ -36,14 +37,15 @@ class Shot:
 
     Attributes:
         span: First step, and the one after the last.
-        seen: The task's observation before the first of them.
         pictures: One before each step, in order; to be used up before the next shot begins.
-        notes: What was played up to the span's end, known once the pictures are used up.
+        seen: The task's observations at the pictures that were taken so far.
+        notes: What was played from the episode's start to the span's end, known once the pictures
+            are used up.
     """
 
     span: Span
-    seen: Float32[np.ndarray, " obs"]
     pictures: Iterator[UInt8[np.ndarray, "height width 3"]]
+    seen: list[Float32[np.ndarray, " obs"]] = dataclasses.field(default_factory=list)
     notes: tuple[NoteEvent, ...] = ()
 
 
@@ -116,7 +118,7 @@ class Camera:
         }  # fmt: skip
         self._send(json.dumps(job), np.ascontiguousarray(actions, np.float32).tobytes())
         for span in spans:
-            shot = Shot(span, np.array(self._receive()["seen"], np.float32), iter(()))
+            shot = Shot(span, iter(()))
             shot.pictures = self._pictures(shot)
             yield shot
             for _ in shot.pictures:
@@ -124,6 +126,7 @@ class Camera:
 
     def _pictures(self, shot: Shot) -> Iterator[np.ndarray]:
         while "picture" in (message := self._receive()):
+            shot.seen.append(np.array(message["seen"], np.float32))
             yield message["pixels"]
         shot.notes = tuple(NoteEvent(*note) for note in message["notes"])
 
@@ -174,7 +177,7 @@ def main() -> None:
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     asked = sys.stdin.buffer
-    with refusals_as_last_line():
+    with _refusals_as_last_line():
         scene = open_scene(**json.loads(asked.readline()))
         while line := asked.readline():
             job = json.loads(line)
@@ -182,6 +185,15 @@ def main() -> None:
             raw = asked.read(4 * count * size)
             actions = np.frombuffer(raw, np.float32).reshape(count, size)
             _replay(scene, actions, job, pipe)
+
+
+@contextlib.contextmanager
+def _refusals_as_last_line() -> Iterator[None]:
+    """End the process with a refusal's message as the only line."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        raise SystemExit(" ".join(str(error).split())) from None
 
 
 def _replay(scene: Scene, actions: np.ndarray, job: dict[str, Any], pipe: Any) -> None:
@@ -203,10 +215,9 @@ def _replay(scene: Scene, actions: np.ndarray, job: dict[str, Any], pipe: Any) -
     for first, end in job["spans"]:
         for step in range(done, first):
             seen = play(step)
-        send({"seen": seen.tolist()})
         for step in range(first, end):
             if (step - first) % job["every"] == 0 or step == len(actions):
-                send({"picture": step}, _checked(scene.draw()))
+                send({"picture": step, "seen": seen.tolist()}, _checked(scene.draw()))
             if step < len(actions):
                 seen = play(step)
         done = end

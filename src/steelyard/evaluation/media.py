@@ -11,7 +11,7 @@ import itertools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ def write_webm(
     path: Path,
     frames: Iterable[UInt8[np.ndarray, "height width 3"]],
     frames_per_s: float,
-    audio: Float32[np.ndarray, " sample"] | None = None,
+    audio: Float32[np.ndarray, " sample"] | Callable[[], np.ndarray] | None = None,
     sample_rate: int = 44_100,
     kbit_per_s: int | None = None,
 ) -> Path:
@@ -82,8 +82,9 @@ def write_webm(
         path: Where to write, ``.webm``; replaced whole, never left half written.
         frames: Pictures, all of one size; may be a generator, one is held at a time.
         frames_per_s: Pictures a second, more than 0.
-        audio: Sound of one channel in [-1, 1]. Cut to the length of the pictures, or followed by
-            silence; none makes a film without a sound track.
+        audio: Sound of one channel in [-1, 1], or a function that returns it once the pictures are
+            used up. Cut to their length, or followed by silence; none makes a film without a sound
+            track.
         sample_rate: Of ``audio``, samples per second.
         kbit_per_s: Upper end of what the pictures may cost; none takes 600 at 480 x 360 and as
             much a pixel at other sizes.
@@ -101,7 +102,7 @@ def write_webm(
             f"a film ends in .webm and shows more than 0 frames a second, got {path.name!r} "
             f"and {frames_per_s}"
         )
-    if audio is not None:
+    if isinstance(audio, np.ndarray):
         _check_sound(audio, path)
     checked = _checked(frames, path)
     first = next(checked, None)
@@ -118,6 +119,9 @@ def write_webm(
         video += ["-g", f"{max(1, round(frames_per_s))}", *_SAME_BYTES, "-f", "webm", str(silent)]
         count = _run(video, itertools.chain([first], checked), path)
         if audio is not None:
+            if not isinstance(audio, np.ndarray):
+                audio = audio()
+                _check_sound(audio, path)
             samples = np.zeros(round(count / frames_per_s * sample_rate), np.float32)
             samples[: len(audio)] = audio[: len(samples)]
             both = ["-i", str(silent), "-f", "f32le", "-ar", f"{sample_rate}", "-ac", "1"]

@@ -10,24 +10,19 @@ others of EnvPool                      drawn by EnvPool, from where it likes
 =====================================  =========================================================
 """
 
-import contextlib
-import ctypes.util
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from steelyard.envs.base import VectorEnv
+from steelyard.evaluation.opengl import opengl
 
 TABLE_TASKS = ("dense/", "sparse/", "assembly/")
 PIANO = "RoboPianist-"
-BACKENDS = {"egl": ("EGL", "libegl1"), "osmesa": ("OSMesa", "libosmesa6")}
-"""What MuJoCo draws with where there is no screen: a library, and Debian's package of it."""
 
 _DRAWS_ITSELF = ("Pendulum-v1",)
 _CORNER = 2
@@ -37,8 +32,11 @@ _OUR_CORNER = (
     '<camera name="corner2" fovy="32" mode="fixed" pos="1 -0.15 0.85" '
     'xyaxes="0.6387 0.7695 0 -0.3846 0.3192 0.8661"/>'
 )
-_PENDULUM_PART = 0.75
-"""Share of the height of EnvPool's picture that the pendulum needs."""
+_PENDULUM_PART, _PIANO_PART = 0.75, 0.8
+"""Share of a picture's width and height in which something happens."""
+_PIANO_MOST = (640, 480)
+_LIGHTER = np.round(255 * (np.arange(256) / 255) ** 0.6).astype(np.uint8)
+"""By brightness: RoboPianist's hands are black, in a dark room."""
 
 
 @runtime_checkable
@@ -85,6 +83,9 @@ class PianoScene:
 
     def __init__(self, env: str, options: dict[str, Any], width: int, height: int):
         self._name, self._options, self._size = env, options, (width, height)
+        if width > _PIANO_MOST[0] or height > _PIANO_MOST[1]:
+            most = f"{_PIANO_MOST[0]} x {_PIANO_MOST[1]}"
+            raise ValueError(f"RoboPianist draws at most {most} pixels, got {width} x {height}")
         opengl(width, height).free()  # dm_control makes its own; a missing library is said here
 
     def begin(self, seed: int, steps: int) -> VectorEnv:
@@ -97,16 +98,15 @@ class PianoScene:
     def draw(self) -> np.ndarray:
         """See :class:`Scene`."""
         width, height = self._size
-        return self._env.render(0, height=height, width=width)
+        part = max(_PIANO_PART, width / _PIANO_MOST[0], height / _PIANO_MOST[1])
+        return _LIGHTER[_middle(self._env.draw(*_larger(self._size, part)), width, height)]
 
     def follow(self, action: np.ndarray) -> None:
         """See :class:`Scene`."""
 
     def notes(self) -> list[tuple[float, int, float, int]]:
         """See :class:`Scene`."""
-        from steelyard.evaluation.music import played_notes
-
-        played = played_notes(self._env.performance(0))
+        played = self._env.played_notes("key_speed")
         return [(note.onset_s, note.key, note.offset_s, note.velocity) for note in played]
 
 
@@ -147,7 +147,7 @@ class PoolScene:
             ours = ("max_episode_steps", "can_terminate", "num_threads")
             settings = {name: value for name, value in self._options.items() if name not in ours}
         if self._draws_itself:
-            width, height = round(width / _PENDULUM_PART), round(height / _PENDULUM_PART)
+            width, height = _larger(self._size, _PENDULUM_PART)
         with without_precision_remarks():
             self._pool: Any = envpool.make(
                 self._pool_name,
@@ -168,10 +168,7 @@ class PoolScene:
         """See :class:`Scene`."""
         if self._on_table:
             return np.asarray(self._pool.render(camera_id=_CORNER))[0]
-        picture = np.asarray(self._pool.render())[0]
-        width, height = self._size
-        top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-        return picture[top : top + height, left : left + width]
+        return _middle(np.asarray(self._pool.render())[0], *self._size)
 
     def follow(self, action: np.ndarray) -> None:
         """See :class:`Scene`."""
@@ -180,6 +177,17 @@ class PoolScene:
     def notes(self) -> list[tuple[float, int, float, int]]:
         """See :class:`Scene`."""
         return []
+
+
+def _larger(size: tuple[int, int], part: float) -> tuple[int, int]:
+    """Size of a picture of which ``size`` is that part."""
+    return round(size[0] / part), round(size[1] / part)
+
+
+def _middle(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Cut out the middle."""
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
 
 
 def copy_assets(folder: Path) -> None:
@@ -213,43 +221,3 @@ def copy_assets(folder: Path) -> None:
             f"MetaWorld's scenes have one camera `corner2`, got {cameras} in {source}: film with "
             "the version of EnvPool that constraints.txt names"
         )
-
-
-def opengl(width: int, height: int) -> Any:
-    """Make an OpenGL context and make it current; MuJoCo cannot draw without one.
-
-    Raises:
-        ValueError: There is none; names the backend that was tried and what to install.
-    """
-    backend = os.environ.setdefault("MUJOCO_GL", _backend())
-    try:
-        import mujoco
-
-        context = mujoco.GLContext(width, height)
-        context.make_current()
-    except Exception as error:  # what is raised depends on the backend and on what it misses
-        raise ValueError(missing_opengl(backend, f"no OpenGL context: {error}")) from None
-    return context
-
-
-def missing_opengl(backend: str, what: str) -> str:
-    """Say in one line what is wrong with drawing, what was tried and what to install."""
-    ways = " or ".join(
-        f"apt install {package} (MUJOCO_GL={name})" for name, (_, package) in BACKENDS.items()
-    )
-    return f"{what}; tried MUJOCO_GL={backend}. On Debian: {ways}"
-
-
-def _backend() -> str:
-    """The first that is installed."""
-    found = (name for name, (library, _) in BACKENDS.items() if ctypes.util.find_library(library))
-    return next(found, "egl")
-
-
-@contextlib.contextmanager
-def refusals_as_last_line() -> Iterator[None]:
-    """End the process with a refusal's message as the only line."""
-    try:
-        yield
-    except (ValueError, ImportError) as error:
-        raise SystemExit(" ".join(str(error).split())) from None
