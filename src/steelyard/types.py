@@ -21,10 +21,26 @@ Learners act in ``[-1, 1]`` (``Transition.action``); data at rest keep environme
 """
 
 import dataclasses
+from typing import TypeVar
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+T = TypeVar("T")
+LATE = "late"
+"""Mark of a config's field that was added later; see ``late``."""
+
+
+def late(default: T) -> T:
+    """A config's field that was added later: at its default it is no part of a run's name.
+
+    So runs that were made before there was such a field keep their folders.
+
+    Args:
+        default: What the field was worth before it could be set.
+    """
+    return dataclasses.field(default=default, metadata={LATE: True})
 
 
 class Transition(eqx.Module):
@@ -171,6 +187,41 @@ class RolloutBatch(eqx.Module):
     actor: RolloutItems
     critic: RolloutItems | None = None
     critic_weights: Float[Array, "*batch"] | None = None
+
+
+class Segment(eqx.Module):
+    """A batch of pieces of episodes, actions in ``[-1, 1]``.
+
+    Attributes:
+        observation: What was seen before each action.
+        action: What was done.
+        valid: Steps that count; what stands in the others is ignored.
+        behaviour_logp: Log-probability of each action under the policy that did it; NaN where that
+            policy has no density.
+    """
+
+    observation: Float[Array, "*batch time obs"]
+    action: Float[Array, "*batch time act"]
+    valid: Bool[Array, "*batch time"]
+    behaviour_logp: Float[Array, "*batch time"]
+
+
+class PreferenceBatch(eqx.Module):
+    """Segments, which of them were compared, and how.
+
+    Attributes:
+        segments: ``[item, time, ...]``.
+        winner: Place of the better segment of each pair among them.
+        loser: Place of the other.
+        label: Probability that the first is better, 0.5 for a tie.
+        cloned: How much each segment counts where segments are cloned; 0 for none of it.
+    """
+
+    segments: Segment
+    winner: Int[Array, " pair"]
+    loser: Int[Array, " pair"]
+    label: Float[Array, " pair"]
+    cloned: Float[Array, " item"]
 
 
 class UpdateInfo(eqx.Module):

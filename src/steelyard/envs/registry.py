@@ -7,9 +7,11 @@ id                        task
 ``gymnasium/<id>``        gymnasium's, one environment after the other
 ``probe/<name>``          a probe with a known solution (``steelyard.envs.probes``)
 ``assembly/<name>``       insertion and assembly by a robot arm (``ASSEMBLY_TASKS``)
+``dense/<id>``            MetaWorld's own reward, all of the scene in sight
 ``sparse/<name>``         -1 a step, 0 at success, which ends the episode (``SPARSE_TASKS``)
 ``robosuite/<name>``      the same in robosuite: ``lift``, ``can``, ``square``; an extra
 ``ogbench/<id>``          OGBench's single manipulation tasks; an extra
+``RoboPianist-<id>``      songs for two hands at a piano; the extra ``piano``
 a name of your own        what you registered with ``register_env``
 ========================  ======================================================================
 """
@@ -20,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from steelyard.envs.base import VectorEnv
+from steelyard.envs.dense import DenseTaskEnv, dense_ids, dense_spec
 from steelyard.envs.envpool import EnvPoolEnv, envpool_ids, envpool_spec
 from steelyard.envs.fork import ForkEnv, fork_spec
 from steelyard.envs.gymnasium import GymnasiumEnv
@@ -28,6 +31,9 @@ from steelyard.envs.ogbench import TASKS as OGBENCH_TASKS
 from steelyard.envs.ogbench import OGBenchEnv, ogbench_spec
 from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec
 from steelyard.envs.probes import PROBES, ProbeEnv, probe_spec
+from steelyard.envs.robopianist import PREFIX as PIANO
+from steelyard.envs.robopianist import TASKS as PIANO_TASKS
+from steelyard.envs.robopianist import RoboPianistEnv, robopianist_spec
 from steelyard.envs.robosuite import NAMES as ROBOSUITE_TASKS
 from steelyard.envs.robosuite import RobosuiteEnv, robosuite_spec
 from steelyard.envs.sparse import LIMITS, SparseTaskEnv, sparse_spec
@@ -96,8 +102,10 @@ FAMILIES: dict[str, Family] = {
     "probe/": Family(ProbeEnv, probe_spec, lambda: tuple(PROBES)),
     "assembly/": _family_of("assembly/", ASSEMBLY_TASKS),
     "sparse/": _family_of("sparse/", SPARSE_TASKS),
+    "dense/": Family(DenseTaskEnv, dense_spec, dense_ids),
     "robosuite/": Family(RobosuiteEnv, robosuite_spec, lambda: tuple(ROBOSUITE_TASKS)),
     "ogbench/": Family(OGBenchEnv, ogbench_spec, lambda: OGBENCH_TASKS),
+    PIANO: Family(RoboPianistEnv, robopianist_spec, lambda: PIANO_TASKS),
 }
 
 _registered: dict[str, Callable[..., VectorEnv]] = {}

@@ -2,9 +2,10 @@
 
 from steelyard.nets.distributions import TanhGaussian, sample_tanh_normal, tanh_normal_log_prob
 from steelyard.nets.ensemble import apply_ensemble, make_ensemble, q_values
-from steelyard.nets.mlp import MLP
+from steelyard.nets.mlp import ACTIVATIONS, MLP
 
 __all__ = [
+    "ACTIVATIONS",
     "MLP",
     "TanhGaussian",
     "apply_ensemble",

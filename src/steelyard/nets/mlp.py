@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}
+"""Non-linearities by the name that configs use."""
+
 
 class MLP(eqx.Module):
     """Fully connected network ``[in] -> [out]`` with a linear last layer.
