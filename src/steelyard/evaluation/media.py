@@ -71,7 +71,7 @@ def ffmpeg() -> str:
 def write_webm(
     path: Path,
     frames: Iterable[UInt8[np.ndarray, "height width 3"]],
-    frames_per_s: float,
+    frames_per_s: float | int,
     audio: Float32[np.ndarray, " sample"] | Callable[[], np.ndarray] | None = None,
     sample_rate: int = 44_100,
     kbit_per_s: int | None = None,

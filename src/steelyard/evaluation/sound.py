@@ -30,6 +30,7 @@ Synthesiser = Callable[[Sequence[NoteEvent], int], np.ndarray]
 
 _ATTACK_S = 0.003
 _CUT_S = 0.005
+_SHORTEST_S = 1e-6
 _PARTIALS = np.arange(1, 13)
 
 
@@ -81,7 +82,7 @@ def clip_notes(
     for note in notes:
         onset = max(0.0, note.onset_s - start_s)
         offset = min(duration_s, note.offset_s - start_s)
-        if onset < offset:
+        if offset - onset > _SHORTEST_S:  # times are sums of steps, right to their last bits only
             heard.append(NoteEvent(onset, note.key, offset, note.velocity))
     return tuple(sorted(heard))
 
