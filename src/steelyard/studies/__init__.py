@@ -9,6 +9,7 @@ STUDIES = {
     "car": "steelyard.studies.car",
     "assembly": "steelyard.studies.assembly",
     "offline2online": "steelyard.studies.offline2online",
+    "piano": "steelyard.studies.piano",
 }
 """Module of each study; its ``STUDY`` is the study. Imported only when asked for."""
 

@@ -96,7 +96,7 @@ def segment_normaliser(segments: Segments) -> Normaliser:
 
 def preference_data(
     segments: Segments,
-    pairs: Pairs,
+    pairs: Pairs | None,
     normaliser: Normaliser,
     ratings: Ratings | None = None,
     held: Pairs | None = None,
@@ -108,7 +108,7 @@ def preference_data(
 
     Args:
         segments: All of them.
-        pairs: To learn from.
+        pairs: To learn from; none where segments are only cloned.
         normaliser: Of observations.
         ratings: Rated rows, for batches of segments; those of held-out segments left out.
         held: Held-out pairs.
@@ -120,12 +120,9 @@ def preference_data(
     """
     least = sizes or (0, 0, 0)
     segment, rating, group, share = _rows(segments, ratings, cloned)
-    count, rows = max(len(pairs), 1), max(len(segment), 1)
-    base = np.full(count, 1.0 / count, np.float32)
-    if len(pairs) == 0:
-        pairs = Pairs(
-            np.zeros(1, int), np.ones(1, int), np.ones(1), np.ones(1), np.zeros(1, int), ("",)
-        )
+    nothing = np.zeros(1, int), np.ones(1, int), np.ones(1), np.ones(1), np.zeros(1, int)
+    pairs = Pairs(*nothing, ("",)) if pairs is None else pairs
+    base = np.full(len(pairs), 1.0 / len(pairs), np.float32)
     probability = base if pair_ratio is None else (base * pair_ratio).astype(np.float32)
     held_rows = _held(held, least[2])
     return PreferenceData(
@@ -139,7 +136,7 @@ def preference_data(
         row_segment=_padded(segment, least[1], np.int32),
         row_rating=_padded(rating, least[1], np.float32),
         row_group=_padded(group, least[1], np.int32),
-        row_cloned=_padded(np.ones(rows), least[1], np.float32),
+        row_cloned=_padded(np.ones(len(segment)), least[1], np.float32),
         row_table=Systematic().table(_padded(share, least[1], np.float32)),
         held=held_rows,
         normaliser=normaliser,

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,6 +19,7 @@ from steelyard.envs.registry import make_env
 from steelyard.envs.scripted.graded import GRADED, expert_action
 from steelyard.envs.seeding import start_seeds
 from steelyard.numerics.contrastive import clipped_gaussian
+from steelyard.training.checkpoint import stack_runs
 from steelyard.training.group import Ticker
 
 Generator = Literal["graded", "mixture", "checkpoints"]
@@ -113,6 +115,63 @@ def record_scripted(
     return record_segments(
         env, {}, seeds, players, modes, names, config, CONTROL_TIMESTEP, random, tick
     )
+
+
+def record_checkpoints(
+    env: str,
+    policies: Sequence[tuple[str, Any]],
+    config: GenerationConfig,
+    seed: int,
+    control_timestep: float,
+    tick: Ticker = lambda step, note="": None,
+) -> Segments:
+    """Play episodes of several policies, each with every noise.
+
+    Args:
+        env: Task.
+        policies: Names, and what has ``mode(observation) -> action`` for one observation.
+        config: ``episodes`` are those of each policy and noise.
+        seed: Of start states and noise.
+        control_timestep: Seconds of a step.
+        tick: Progress display.
+    """
+    players = [
+        Player(number, noise)
+        for number in range(len(policies))
+        for noise in config.noise_scales
+        for _ in range(config.episodes)
+    ]
+    mode = jax.jit(jax.vmap(lambda policy, o: policy.mode(o)))
+
+    def modes(first: int, number: int) -> Modes:
+        own = [policies[p.checkpoint][1] for p in players[first : first + number]]
+        stacked = stack_runs(own)
+        return lambda observation: np.asarray(mode(stacked, observation))
+
+    return record_segments(
+        env,
+        {},
+        start_seeds(seed, len(players)),
+        players,
+        modes,
+        tuple(name for name, _ in policies),
+        config,
+        control_timestep,
+        np.random.default_rng([seed, 0x5E6]),
+        tick,
+    )
+
+
+def generation_players(config: GenerationConfig, checkpoints: int = 4) -> int:
+    """Episodes that are played.
+
+    Args:
+        config: What to play.
+        checkpoints: Policies that play, where they are those of a training run.
+    """
+    if config.generator == "mixture":
+        return config.episodes
+    return checkpoints * len(config.noise_scales) * config.episodes
 
 
 def check_scripted(env: str) -> None:

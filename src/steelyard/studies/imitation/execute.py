@@ -15,6 +15,7 @@ from steelyard.data.provenance import Provenance
 from steelyard.envs.registry import env_spec
 from steelyard.envs.seeding import start_seeds, training_seeds
 from steelyard.evaluation.evaluator import Evaluator, random_returns
+from steelyard.evaluation.music import make_evaluator
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.studies.cells import Cell, Store, logged, open_folders
 from steelyard.studies.hardware import hardware
@@ -100,7 +101,8 @@ def _train(
 ) -> None:
     settings, folders = cells[0].config, group.folders
     run, datasets = settings.run, []
-    evaluator = Evaluator(config.env, len(cells), settings.eval_episodes, _seeds_used(run, group))
+    used = _seeds_used(run, group)
+    evaluator = make_evaluator(config.env, len(cells), settings.eval_episodes, used)
     if isinstance(run, SACRun):
         agents = train_sac(run, group, tick, evaluator)
         name, amount = "sac_expert", {"frames": run.loop.frames}

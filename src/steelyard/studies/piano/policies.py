@@ -1,0 +1,52 @@
+"""Finished policies on disk: what arms start from, what is evaluated and filmed."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from steelyard.agents.sac import SACConfig
+from steelyard.data.normalisation import Normaliser
+from steelyard.envs.registry import env_spec
+from steelyard.nets import TanhGaussian
+from steelyard.training.checkpoint import load_tree, save_tree
+from steelyard.training.run_folder import RunFolder, write_json
+from steelyard.training.sac_policies import SACPolicy
+
+POLICY, NETWORK = "checkpoint_final.safetensors", "network.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What a policy's file does not say: its task and layers."""
+
+    env: str
+    hidden: tuple[int, ...]
+    activation: str
+
+
+def save_policy(
+    folder: RunFolder, network: Network, actor: TanhGaussian, normaliser: Normaliser
+) -> None:
+    """Write a policy: actor and normaliser, nothing of a critic."""
+    write_json(folder.checkpoints / NETWORK, network)
+    save_tree(folder.checkpoints / POLICY, SACPolicy(actor, normaliser))
+
+
+def load_policy(path: Path) -> tuple[Network, SACPolicy]:
+    """Open the policy of a finished run of this study or of ``train cpl``.
+
+    Raises:
+        FileNotFoundError: The run has none.
+        ValueError: An array of it is missing or has another shape; names it.
+    """
+    folder = RunFolder(Path(path))
+    said, file = folder.read(f"checkpoints/{NETWORK}"), folder.checkpoints / POLICY
+    if said is None or not file.exists():
+        raise FileNotFoundError(
+            f"{path} has no policy (checkpoints/{POLICY}); run the same command again to finish it"
+        )
+    network = Network(said["env"], tuple(said["hidden"]), said["activation"])
+    config = SACConfig(hidden=network.hidden, activation=said["activation"])
+    template = SACPolicy.create(jax.random.key(0), env_spec(network.env), config)
+    return network, load_tree(file, template)
