@@ -109,3 +109,51 @@ def test_an_update_takes_policy_delay_minibatches():
     _, info = step._critic_step(jax.tree.map(lambda x: x[5:], rows), keys[1], None)
     _, found = agent_laws.update(agent, rows, KEY)
     np.testing.assert_allclose(found.items["td_error"], info["td_error"], rtol=1e-5)
+
+
+def test_the_actor_climbs_the_lower_critic_or_the_mean_of_both():
+    """Critics answer 2 and 3 everywhere; without temperature the loss is minus their value."""
+    for actor_q, value in (("min", 2.0), ("mean", 2.5)):
+        config = SACConfig(hidden=(), alpha_init=1e-30, actor_q=actor_q)
+        agent = SAC.create(KEY, SPEC, config)
+        weights = [jnp.zeros_like(w) for w in agent.critics.weights]
+        answers = jnp.array([[2.0], [3.0]])
+        where = lambda a: (*a.critics.weights, a.critics.biases[-1])  # noqa: E731
+        agent = eqx.tree_at(where, agent, (*weights, answers))
+        _, info = agent._actor_step(transitions(0, 5).observation, KEY, None)
+        np.testing.assert_allclose(info["loss_actor"], -value, rtol=1e-6)
+
+
+def test_dropout_is_drawn_per_item_and_critic_in_training_and_absent_where_it_acts():
+    config = SACConfig(hidden=(64,), critic_dropout=0.5)
+    agent, row = SAC.create(KEY, SPEC, config), transitions(0, 1)
+    observation, action = row.observation[0], row.action[0]
+    keys = agent._dropout_keys(KEY, (2, 3))
+    drawn = [agent._q(agent.critics, observation, action, key) for part in keys for key in part]
+    assert len({float(q[0]) for q in drawn}) == len({float(q[1]) for q in drawn}) == 6
+    many = jax.vmap(agent._q, (None, None, None, 0))(
+        agent.critics, observation, action, jax.random.split(KEY, 4_000)
+    )
+    spread = np.std(np.asarray(many - jnp.mean(many, axis=0)[None]), axis=0)
+    alike = np.corrcoef(np.asarray(many).T)[0, 1]
+    assert (spread > 0.01).all()
+    assert abs(alike) < 0.1  # each critic has units of its own left out
+    first, second = (agent.act(row.observation, jax.random.key(i), True) for i in range(2))
+    assert jnp.array_equal(first, second)
+
+
+def test_the_pianists_options_change_networks_as_they_say():
+    config = SACConfig(hidden=(8,), activation="gelu", critic_layer_norm=True)
+    agent = SAC.create(KEY, SPEC, config)
+    plain = SAC.create(KEY, SPEC, SACConfig(hidden=(8,)))
+    assert agent.actor.net.activation is jax.nn.gelu
+    assert agent.critics.activation is jax.nn.gelu
+    assert agent.critics.scales is not None
+    assert agent.actor.net.scales is None
+    assert plain.critics.scales is None
+    assert jnp.array_equal(agent.actor.net.weights[0], plain.actor.net.weights[0])
+
+
+def test_a_share_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"critic_dropout lies in \[0, 1\): got 1.0"):
+        SACConfig(critic_dropout=1.0)

@@ -32,10 +32,11 @@ EXAMPLES = {
     # Extras: played where they are installed.
     "ogbench/": [("ogbench/cube-single-singletask-v0", {}, False)],
     "robosuite/": [("robosuite/lift", {}, False)],
+    "RoboPianist-": [("RoboPianist-debug-CMajorChordProgressionTwoHands-v0", {}, True)],
 }
-EXTRAS = {"ogbench/", "robosuite/"}
-for prefix in EXTRAS:
-    if importlib.util.find_spec(prefix.rstrip("/")) is None:
+EXTRAS = {"ogbench/": "ogbench", "robosuite/": "robosuite", "RoboPianist-": "robopianist"}
+for prefix, package in EXTRAS.items():
+    if importlib.util.find_spec(package) is None:
         EXAMPLES[prefix] = []
 ALL = [example for examples in EXAMPLES.values() for example in examples]
 IDS = [example[0] for example in ALL]
@@ -43,7 +44,7 @@ IDS = [example[0] for example in ALL]
 
 def test_every_family_has_an_example():
     assert set(EXAMPLES) == set(FAMILIES)
-    assert all(EXAMPLES[prefix] for prefix in set(EXAMPLES) - EXTRAS)
+    assert all(EXAMPLES[prefix] for prefix in set(EXAMPLES) - set(EXTRAS))
 
 
 @pytest.mark.parametrize(("id", "options", "one_start"), ALL, ids=IDS)

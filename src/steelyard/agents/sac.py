@@ -3,10 +3,12 @@
 Haarnoja et al. 2018, "Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforcement Learning
 with a Stochastic Actor", arXiv:1801.01290, and "Soft Actor-Critic Algorithms and Applications",
 arXiv:1812.05905. Time limits: Pardo et al. 2017, "Time Limits in Reinforcement Learning",
-arXiv:1712.00378.
+arXiv:1712.00378. Dropout and layer normalisation in the critics: Hiraoka et al. 2021, "Dropout
+Q-Functions for Doubly Efficient Reinforcement Learning" (DroQ), arXiv:2110.02034.
 """
 
 import dataclasses
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -16,10 +18,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
-from steelyard.nets import MLP, TanhGaussian, make_ensemble, q_values, sample_tanh_normal
+from steelyard.nets import (
+    ACTIVATIONS,
+    MLP,
+    TanhGaussian,
+    make_ensemble,
+    q_values,
+    sample_tanh_normal,
+)
 from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import minibatch, polyak_update
-from steelyard.types import EnvSpec, Transition, UpdateInfo
+from steelyard.types import EnvSpec, Transition, UpdateInfo, late
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +36,7 @@ class SACConfig:
     """Hyper-parameters of SAC; the defaults are the customary ones for MuJoCo tasks."""
 
     hidden: tuple[int, ...] = (256, 256)
-    """Width of each hidden layer of actor and critics (ReLU)."""
+    """Width of each hidden layer of actor and critics."""
     batch_size: int = 256
     """Transitions of one gradient step."""
     gamma: float = 0.99
@@ -52,6 +61,18 @@ class SACConfig:
     """How per-item losses become one number."""
     cvar_alpha: float = 1.0
     """Share of the worst items that count, where `reduction` is `cvar`."""
+    activation: Literal["relu", "gelu"] = late("relu")
+    """Non-linearity of actor and critics."""
+    critic_layer_norm: bool = late(False)
+    """Normalise each hidden layer of the critics before its activation."""
+    critic_dropout: float = late(0.0)
+    """Share of the critics' hidden units that are left out, in their targets, too (DroQ)."""
+    actor_q: Literal["min", "mean"] = late("min")
+    """What of the two critics the actor climbs; the target is always the lower one."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.critic_dropout < 1.0:
+            raise ValueError(f"critic_dropout lies in [0, 1): got {self.critic_dropout}")
 
 
 class SAC(eqx.Module):
@@ -87,8 +108,16 @@ class SAC(eqx.Module):
         # temperature is learned. The actor's log sigma is squashed into its range, not clipped.
         actor_key, critic_key = jax.random.split(key)
         inputs = spec.observation_size + spec.action_size
-        actor = TanhGaussian(spec.observation_size, spec.action_size, config.hidden, actor_key)
-        critics = make_ensemble(lambda k: MLP(inputs, 1, config.hidden, key=k), 2, critic_key)
+        activation = ACTIVATIONS[config.activation]
+        actor = TanhGaussian(
+            spec.observation_size, spec.action_size, config.hidden, actor_key, activation
+        )
+        norm = config.critic_layer_norm
+        critics = make_ensemble(
+            lambda k: MLP(inputs, 1, config.hidden, key=k, activation=activation, layer_norm=norm),
+            2,
+            critic_key,
+        )
         log_alpha = jnp.log(jnp.asarray(config.alpha_init, jnp.float32))
         return cls(
             actor=actor,
@@ -157,10 +186,11 @@ class SAC(eqx.Module):
         self, batch: Transition, key: PRNGKeyArray, weights: Float[Array, " batch"] | None
     ) -> tuple["SAC", dict[str, Array]]:
         noise = jax.random.normal(key, batch.action.shape)
-        target = jax.lax.stop_gradient(jax.vmap(self._target)(batch, noise))
+        target_keys, keys = self._dropout_keys(key, (2, noise.shape[0]))
+        target = jax.lax.stop_gradient(jax.vmap(self._target)(batch, noise, target_keys))
 
         def loss(critics: MLP) -> tuple[Array, Array]:
-            q = jax.vmap(q_values, (None, 0, 0))(critics, batch.observation, batch.action)
+            q = jax.vmap(self._q, (None, 0, 0, 0))(critics, batch.observation, batch.action, keys)
             per_item = jnp.sum((q - target[:, None]) ** 2, axis=1)
             return loss_reduction(self.config)(per_item, weights), q
 
@@ -177,11 +207,23 @@ class SAC(eqx.Module):
         td_error = jnp.mean(jnp.abs(q - target[:, None]), axis=1)
         return agent, {"loss_qvalue": value, "q_mean": jnp.mean(q), "td_error": td_error}
 
-    def _target(self, item: Transition, noise: Float[Array, " act"]) -> Float[Array, ""]:
+    def _q(self, critics: MLP, observation: Array, action: Array, key: Array | None) -> Array:
+        """Values under every critic, in training."""
+        return q_values(critics, observation, action, self.config.critic_dropout, key)
+
+    def _dropout_keys(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Any:
+        """Keys of what the critics leave out, ``[purpose][item]``; none where they do not."""
+        if self.config.critic_dropout == 0.0:
+            return (None,) * shape[0]
+        return tuple(jax.random.split(jax.random.fold_in(key, 1), shape))
+
+    def _target(
+        self, item: Transition, noise: Float[Array, " act"], key: PRNGKeyArray | None = None
+    ) -> Float[Array, ""]:
         """``y = r + gamma (1 - terminated) (min_j Qbar_j(o', a') - alpha log pi(a'|o'))``."""
         mean, log_std = self.actor(item.next_observation)
         action, log_prob = sample_tanh_normal(mean, log_std, noise)
-        q = jnp.min(q_values(self.target_critics, item.next_observation, action))
+        q = jnp.min(self._q(self.target_critics, item.next_observation, action, key))
         value = q - jnp.exp(self.log_alpha) * log_prob
         return soft_target(item.reward, item.terminated, value, self.config.gamma)
 
@@ -193,13 +235,15 @@ class SAC(eqx.Module):
     ) -> tuple["SAC", dict[str, Array]]:
         config, alpha = self.config, jnp.exp(self.log_alpha)
         noise = jax.random.normal(key, (observation.shape[0], self.actor.net.biases[-1].size // 2))
+        (keys,) = self._dropout_keys(key, (1, noise.shape[0]))
+        of_both = {"min": jnp.min, "mean": jnp.mean}[config.actor_q]
 
         def loss(actor: TanhGaussian) -> tuple[Array, Array]:
-            def item(o: Array, e: Array) -> tuple[Array, Array]:
+            def item(o: Array, e: Array, k: Array | None) -> tuple[Array, Array]:
                 action, log_prob = sample_tanh_normal(*actor(o), e)
-                return alpha * log_prob - jnp.min(q_values(self.critics, o, action)), log_prob
+                return alpha * log_prob - of_both(self._q(self.critics, o, action, k)), log_prob
 
-            per_item, log_prob = jax.vmap(item)(observation, noise)
+            per_item, log_prob = jax.vmap(item)(observation, noise, keys)
             return loss_reduction(config)(per_item, weights), log_prob
 
         (value, log_prob), grads = jax.value_and_grad(loss, has_aux=True)(self.actor)

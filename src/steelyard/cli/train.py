@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from steelyard.data.formats.native import BUFFER_FILE
 from steelyard.data.specs import compare_specs
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.envs.registry import env_spec
+from steelyard.envs.robopianist import PREFIX as PIANO
 from steelyard.studies.cells import Cell, Saved, Store
 from steelyard.studies.executors import run_group
 from steelyard.studies.hardware import use_device
@@ -69,7 +71,10 @@ class TrainSAC:
     loop: Annotated[OffPolicyConfig, PLAIN]
     common: Annotated[Common, PLAIN] = Common()
     observation_scale: tuple[float, ...] | None = None
-    """Fixed factor per observation component; none normalises by running statistics."""
+    """Fixed factor per observation component, or one for all; none normalises by running
+    statistics."""
+    keep_policies: bool = False
+    """Keep the policy of every checkpoint; also what `--checkpoint-every N` says."""
     seed: int = 42
     """Seed of the run."""
     num_episodes: int = 100
@@ -174,8 +179,32 @@ def _acfql(rest: list[str]) -> None:
 
 
 def _sac_options(run: SACRun, rest: list[str]) -> TrainSAC:
-    default = TrainSAC(run.agent, run.loop, observation_scale=run.observation_scale)
-    return tyro.cli(TrainSAC, default=default, args=rest, prog="steelyard train sac")
+    default = TrainSAC(
+        run.agent,
+        run.loop,
+        observation_scale=run.observation_scale,
+        keep_policies=run.keep_policies,
+    )
+    if run.env.startswith(PIANO):  # all its episodes start alike
+        common = dataclasses.replace(default.common, eval_episodes=1)
+        default = dataclasses.replace(default, common=common, num_episodes=1)
+    return tyro.cli(TrainSAC, default=default, args=_expanded(rest), prog="steelyard train sac")
+
+
+def _expanded(rest: list[str]) -> list[str]:
+    """Options of the reference's names in the place of their shorthands."""
+    shorthands = {
+        "--discount": ["--gamma"],
+        "--checkpoint-every": ["--keep-policies", "--checkpoint-interval"],
+    }
+    words = [word for given in rest for word in _split(given, shorthands)]
+    return [new for word in words for new in shorthands.get(word.replace("_", "-"), [word])]
+
+
+def _split(word: str, shorthands: Mapping[str, Any]) -> list[str]:
+    """``--discount=0.8`` as two words; all other words as they are."""
+    name, equals, value = word.partition("=")
+    return [name, value] if equals and name.replace("_", "-") in shorthands else [word]
 
 
 def _ipmd_options(run: IPMDRun, rest: list[str]) -> TrainIPMD:
@@ -197,6 +226,7 @@ def _sac(rest: list[str]) -> None:
         agent=options.agent,
         loop=options.loop,
         observation_scale=options.observation_scale,
+        keep_policies=options.keep_policies,
     )
     settings = Expert(run, options.num_episodes, options.common.eval_episodes)
     cell = Cell("train_sac", "expert", options.seed, settings, size=run.loop.frames)

@@ -86,6 +86,7 @@ def train_off_policy(
     demonstrations: Any = None,
     evaluate: Callable[[Any], dict[str, np.ndarray]] | None = None,
     tick: Ticker = lambda frames, note="": None,
+    keep: Callable[[Any, int], None] | None = None,
 ) -> State:
     """Train a group of runs and return their stacked state.
 
@@ -99,6 +100,7 @@ def train_off_policy(
         demonstrations: Records stacked ``[seed, rows, ...]``, handed to ``problem.draw``.
         evaluate: ``stacked learner -> {metric: [seed]}``.
         tick: Progress display.
+        keep: ``(stacked learner, frames)``, called at every checkpoint, before the state is saved.
     """
     num, rows = len(group.seeds), config.num_envs
     keys = jnp.stack([jax.random.key(seed) for seed in group.seeds])
@@ -157,6 +159,8 @@ def train_off_policy(
         group.freeze_non_finite(frames, as_numpy(metrics))
         generation += 1
         with speed.paused():
+            if keep is not None:
+                keep(state.agent, frames)
             group.save(state, frames, generation)
     return state
 

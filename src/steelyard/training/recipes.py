@@ -36,7 +36,8 @@ from steelyard.training.off_policy import OffPolicyConfig, train_off_policy
 from steelyard.training.offline import OfflineConfig, OfflineProblem, train_offline
 from steelyard.training.programs import OffPolicyProblem, Sources
 from steelyard.training.run_folder import write_json
-from steelyard.types import ImitationBatch, RewardFreeTransition, Transition
+from steelyard.training.sac_policies import save_policies
+from steelyard.types import EnvSpec, ImitationBatch, RewardFreeTransition, Transition, late
 
 LEAST_HELD_OUT = 5
 
@@ -52,7 +53,10 @@ class SACRun:
     loop: OffPolicyConfig = OffPolicyConfig()
     """Budget and intervals."""
     observation_scale: tuple[float, ...] | None = None
-    """Fixed factor per observation component; none normalises by running statistics."""
+    """Fixed factor per observation component; none normalises by running statistics. A single
+    one stands for all components."""
+    keep_policies: bool = late(False)
+    """Keep the policy of every checkpoint, beside the one state that a run goes on from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +123,7 @@ def train_sac(
 ) -> SAC:
     """Train a group of SAC runs; returns the stacked learner."""
     spec = env_spec(run.env)
-    normaliser = None if run.observation_scale is None else Normaliser.fixed(run.observation_scale)
+    normaliser = fixed_normaliser(run, spec)
 
     def record(observation: np.ndarray, action: np.ndarray, step: Step) -> Transition:
         return Transition(*map(jnp.asarray, (observation, action, *_outcome(step))))
@@ -134,7 +138,18 @@ def train_sac(
         normaliser="running" if normaliser is None else "fixed",
     )
     make = environments(run.env, group.seeds, run.loop)
-    return train_off_policy(problem, run.loop, group, make, None, evaluator, tick).agent
+    keep = (
+        (lambda agent, frames: save_policies(group, agent, frames)) if run.keep_policies else None
+    )
+    return train_off_policy(problem, run.loop, group, make, None, evaluator, tick, keep).agent
+
+
+def fixed_normaliser(run: SACRun, spec: EnvSpec) -> Normaliser | None:
+    """The normaliser that a run's ``observation_scale`` stands for; none where it has none."""
+    scale = run.observation_scale
+    if scale is None:
+        return None
+    return Normaliser.fixed(scale * spec.observation_size if len(scale) == 1 else scale)
 
 
 def train_ipmd(

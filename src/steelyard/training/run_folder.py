@@ -14,13 +14,22 @@ from typing import Any
 
 import numpy as np
 
+from steelyard.types import LATE
+
 RECORDED_PACKAGES = ("steelyard", "jax", "jaxlib", "equinox", "optax", "envpool", "numpy")
 
 
 def to_plain(value: Any) -> Any:
-    """Reduce a config to JSON types: dataclasses to dicts, tuples to lists, inf to ``"inf"``."""
+    """Reduce a config to JSON types: dataclasses to dicts, tuples to lists, inf to ``"inf"``.
+
+    A field that was added later (``late``) is left out while it is at its default.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: to_plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not (f.metadata.get(LATE) and getattr(value, f.name) == f.default)
+        }
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
