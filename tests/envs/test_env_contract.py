@@ -32,7 +32,9 @@ EXAMPLES = {
     # Extras: played where they are installed.
     "ogbench/": [("ogbench/cube-single-singletask-v0", {}, False)],
     "robosuite/": [("robosuite/lift", {}, False)],
-    "RoboPianist-": [("RoboPianist-debug-CMajorChordProgressionTwoHands-v0", {}, True)],
+    "RoboPianist-": [
+        ("RoboPianist-debug-CMajorChordProgressionTwoHands-v0", {"stretch_factor": 0.1}, True)
+    ],
 }
 EXTRAS = {"ogbench/": "ogbench", "robosuite/": "robosuite", "RoboPianist-": "robopianist"}
 for prefix, package in EXTRAS.items():
