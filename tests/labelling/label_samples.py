@@ -19,7 +19,7 @@ import numpy as np
 
 from steelyard.evaluation.media import write_webm
 
-FRAMES_PER_S = 20
+FRAMES_PER_S = 20.0
 LENGTH_S = 2.0
 RATE = 44_100
 

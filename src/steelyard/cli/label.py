@@ -2,6 +2,7 @@
 
 import dataclasses
 import secrets
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -123,7 +124,8 @@ def _serve(rest: list[str]) -> None:
             "sound": options.sound,
             "min_watched": options.min_watched,
         }
-        host = f"[{options.host}]" if ":" in options.host else options.host
+        name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
+        host = f"[{name}]" if ":" in name else name
         query = "" if token is None else f"?token={token}"
         print(
             f"{len(session.pool.segment)} clips of {dataset.folder.name}, "

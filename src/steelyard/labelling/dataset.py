@@ -37,14 +37,12 @@ class LabelDataset:
 
     def filmed(self) -> tuple[Clip, ...]:
         """Return the segments that have a film now; others cannot be asked about."""
-        folders = {Path(clip.clip).parent for clip in self.clips}
-        there = {
-            (folder / entry.name).as_posix()
-            for folder in folders
-            if (self.folder / folder).is_dir()
-            for entry in os.scandir(self.folder / folder)
-        }
-        return tuple(clip for clip in self.clips if Path(clip.clip).as_posix() in there)
+        there: set[str] = set()
+        for folder in {os.path.dirname(clip.clip) for clip in self.clips}:
+            place = (self.folder / folder).resolve()
+            if place.is_relative_to(self.folder) and place.is_dir():
+                there.update(os.path.join(folder, name) for name in _films(self.folder, place))
+        return tuple(clip for clip in self.clips if clip.clip in there)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +94,17 @@ def _clip(entry: dict) -> Clip:
     if clip.id < 0 or not math.isfinite(clip.duration_s):
         raise ValueError(f"segment {clip.id}: the number is >= 0 and the duration finite")
     return clip
+
+
+def _films(root: Path, place: Path) -> list[str]:
+    """Names of the films in a folder; links are followed, and stay inside the data set."""
+    with os.scandir(place) as entries:
+        return [
+            entry.name
+            for entry in entries
+            if entry.is_file(follow_symlinks=False)
+            or film_path(root, os.path.relpath(entry.path, root)) is not None
+        ]
 
 
 def film_path(folder: Path, clip: str) -> Path | None:

@@ -6,12 +6,13 @@ TASK = (
     "SELECT t.id, p.name, t.kind, t.scale, t.a, t.b, t.left_is_a, t.reason, t.state "
     "FROM tasks t JOIN annotators p ON p.id = t.annotator"
 )
+# SQLite keeps the order of cross joins, so the last answers are found from the end of the log.
 EVENT = (
     "SELECT t.id, p.name, t.kind, t.scale, t.a, t.b, t.left_is_a, t.reason, t.state, "
     "j.id, j.client_uuid, j.answer, j.strength, j.response_ms, j.watched_left_s, "
     "j.watched_right_s, j.created, u.created "
-    "FROM judgements j JOIN tasks t ON t.id = j.task JOIN annotators p ON p.id = t.annotator "
-    "LEFT JOIN undos u ON u.judgement = j.id"
+    "FROM judgements j CROSS JOIN tasks t ON t.id = j.task "
+    "CROSS JOIN annotators p ON p.id = t.annotator LEFT JOIN undos u ON u.judgement = j.id"
 )
 STANDING = "NOT EXISTS (SELECT 1 FROM undos u WHERE u.judgement = j.id)"
 

@@ -35,6 +35,8 @@ CREATE TABLE tasks(
   reason TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('open', 'done', 'skipped', 'dropped')));
 CREATE INDEX tasks_of_annotator ON tasks(annotator, kind, scale, state);
+CREATE INDEX tasks_of_question ON tasks(kind, scale, a, b, annotator);
+CREATE INDEX tasks_shared ON tasks(kind, scale) WHERE reason = 'shared';
 CREATE TABLE judgements(
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   client_uuid TEXT NOT NULL UNIQUE,
@@ -62,6 +64,9 @@ GUARDS = "".join(
 def connect(path: Path, read_only: bool) -> sqlite3.Connection:
     """Open the file; transactions are begun by hand, and a commit waits for the disk."""
     mode = "ro" if read_only else "rwc"
+    settled = not path.with_name(f"{path.name}-wal").exists()
+    if read_only and settled and not os.access(path.parent, os.W_OK):
+        mode = "ro&immutable=1"  # WAL wants to write beside the file, which nobody else can either
     connection = sqlite3.connect(
         f"file:{_quoted(path)}?mode={mode}",
         uri=True,
@@ -69,14 +74,26 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=10,
     )
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path, sha256: str, read_only: bool) -> None:
+    """Set the rules of a connection, make the tables of a new file, check those of an old one.
+
+    Raises:
+        LabellingError: See :func:`check`.
+        sqlite3.DatabaseError: The file is no database.
+    """
     connection.execute("PRAGMA foreign_keys=ON")
     if not read_only:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-    return connection
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            _create(connection, sha256, {})
+    check(connection, path, sha256)
 
 
-def create(connection: sqlite3.Connection, sha256: str, settings: dict) -> None:
+def _create(connection: sqlite3.Connection, sha256: str, settings: dict) -> None:
     """Make the tables of a new file, all or none of them."""
     connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {GUARDS}")
     connection.execute("INSERT INTO meta VALUES (?, ?, ?)", (SCHEMA, sha256, json.dumps(settings)))

@@ -111,9 +111,16 @@ def pair_count(pool: Pool, scope: PairScope) -> int:
 
 
 def default_target(choosing: Choosing, pool: Pool) -> int:
-    """Return every segment once, or three pairs a segment (each is then in about six)."""
+    """Return how many questions each annotator gets, unless told otherwise.
+
+    Ratings: every segment once. Pairs: three a segment, so that each is in about six; for
+    ``insertion`` as many as the sorting can need.
+    """
     if choosing.kind == "rate":
         return len(pool.segment)
+    if choosing.select == "insertion":
+        sizes = np.bincount(pool.groups(choosing.pair_scope)).tolist()
+        return sum((k - 1).bit_length() for size in sizes for k in range(2, size + 1))
     return min(pair_count(pool, choosing.pair_scope), 3 * len(pool.segment))
 
 
@@ -150,8 +157,8 @@ def choose(
     if number - int(asked.repeat.sum()) >= choosing.target:
         return None
     is_shared = bool(overlap < choosing.overlap)
-    known = set(pool.segment.tolist())
     if is_shared:
+        known = set(pool.segment.tolist())
         for a, b in shared:
             if a in known and (b is None or b in known):
                 return _question(choosing, annotator, a, b, "shared")

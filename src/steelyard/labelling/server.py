@@ -55,7 +55,7 @@ def make_app(session: Session, page: dict[str, Any], token: str | None = None) -
         page: What the page is told at its start, beside what the session knows.
         token: See :class:`steelyard.labelling.guard.Guard`.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     static = {item.name: item.read_bytes() for item in files("steelyard.labelling.static").iterdir()
               if item.name.rpartition(".")[2] in TYPES}  # fmt: skip
 
@@ -163,6 +163,7 @@ def bind(host: str, port: int) -> socket.socket:
                 raise LabellingError(f"cannot listen on {host}:{port}: {error}") from error
             continue
         if number == port:
+            sock.listen(128)  # from here on a browser waits instead of being refused
             return sock
         sock.close()
         raise LabellingError(f"port {port} is taken; the next free one is --port {number}")

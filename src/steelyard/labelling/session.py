@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steelyard.labelling.dataset import LabelDataset, describe_film, file_sha256, film_path
+from steelyard.labelling.dataset import Film, LabelDataset, describe_film, file_sha256, film_path
 from steelyard.labelling.records import Judgement, LabellingError, Question, Task
 from steelyard.labelling.select import Asked, Choosing, Pool, choose, default_target
 from steelyard.labelling.store import Store
@@ -61,6 +61,7 @@ class Session:
             choosing, target=target, seed=choosing.seed or dataset.sha256
         )
         self.pool = pool
+        self._known = frozenset(pool.segment.tolist())
         self._mutex = threading.RLock()
 
     def tasks(self, annotator: str) -> list[Task]:
@@ -149,16 +150,20 @@ class Session:
             )
 
     def _film(self, segment: int) -> dict[str, Any]:
-        film = describe_film(Path(self.film(segment)[0]))
+        try:
+            film = describe_film(Path(self.film(segment)[0]))
+        except LabellingError:  # the page gets 404 for it, says so, and offers to skip
+            film = Film(0.05, False)
         return {"media": segment, "frame_s": film.frame_s, "sound": film.sound}
 
     def _shown(self, task: Task) -> bool:
-        known = set(self.pool.segment.tolist())
-        return task.question.a in known and (task.question.b is None or task.question.b in known)
+        question = task.question
+        return question.a in self._known and (question.b is None or question.b in self._known)
 
     def _next(self, annotator: str) -> Question | None:
         kind, scale = self.choosing.kind, self.choosing.scale
-        asked = asked_so_far(self.store.task_log(annotator, kind, scale))
+        sorting = self.choosing.select == "insertion"
+        asked = asked_so_far(self.store.task_log(annotator, kind, scale, answers=sorting))
         shared = self.store.shared(annotator, kind, scale) if self.choosing.overlap else []
         return choose(self.choosing, self.pool, asked, annotator, shared)
 
@@ -173,7 +178,7 @@ def asked_so_far(rows: list[tuple]) -> Asked:
         b,
         np.array([bool(row[3]) for row in rows], dtype=bool),
         np.array([row[4] == "repeat" for row in rows], dtype=bool),
-        np.array([row[6] is not None for row in rows], dtype=bool),
+        np.array([row[5] == "done" for row in rows], dtype=bool),
         np.array([row[5] == "open" for row in rows], dtype=bool),
         np.array(preference, dtype=np.float64),
     )

@@ -1,9 +1,9 @@
 """The one place that speaks SQL: tasks, judgements and undos in ``labels.sqlite``.
 
-What is promised: a reply that says an answer was saved is sent after the commit, and a commit
-waits for the disk (WAL, ``synchronous=FULL``). An answer and the new state of its task are one
-transaction. An answer that arrives twice (same ``client_uuid``) is stored once and gets the first
-reply. Undo is a row, not a deletion, so the log shows what was thought twice.
+What is promised: a reply that says an answer was saved is sent after the commit, and the commit of
+an answer waits for the disk (WAL, ``synchronous=FULL``). An answer and the new state of its task
+are one transaction. An answer that arrives twice (same ``client_uuid``) is stored once and gets
+the first reply. Undo is a row, not a deletion, so the log shows what was thought twice.
 """
 
 import contextlib
@@ -61,24 +61,18 @@ class Store:
                 f"nothing was judged yet: {path} does not exist. "
                 f"`steelyard label serve {folder}` makes it."
             )
-        held = None
-        if not read_only:
-            schema.refuse_unwritable(path)
-            held = schema.lock(path)
-        try:
-            connection = schema.connect(path, read_only)
-            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-            if not made:
-                schema.create(connection, sha256, {})
-            schema.check(connection, path, sha256)
-        except sqlite3.DatabaseError as error:
-            if held:
-                held.close()
-            raise LabellingError(f"{path} is no database of judgements: {error}") from error
-        except BaseException:
-            if held:
-                held.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            held = None
+            if not read_only:
+                schema.refuse_unwritable(path)
+                held = opened.enter_context(schema.lock(path))
+            try:
+                connection = schema.connect(path, read_only)
+                opened.callback(connection.close)
+                schema.prepare(connection, path, sha256, read_only)
+            except sqlite3.DatabaseError as error:
+                raise LabellingError(f"{path} is no database of judgements: {error}") from error
+            opened.pop_all()
         return cls(connection, path, held)
 
     def close(self) -> None:
@@ -89,8 +83,14 @@ class Store:
                 self._held.close()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; a lasting one survives a power cut from the moment it returns.
+
+        Which questions are open may be lost by a power cut, not by a kill: they are chosen anew.
+        A lasting commit also makes everything before it last.
+        """
         with self._mutex:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -117,7 +117,7 @@ class Store:
     def add_segments(self, clips: Sequence[Clip]) -> None:
         """Enter segments that are not known yet; films may be added while people judge."""
         rows = [(c.id, c.episode, c.window, c.start_s, c.duration_s, c.clip) for c in clips]
-        with self._transaction() as db:
+        with self._transaction(lasting=False) as db:
             db.executemany("INSERT OR IGNORE INTO segments VALUES (?, NULL, ?, ?, ?, ?, ?)", rows)
 
     def clip(self, segment: int) -> tuple[str, str | None] | None:
@@ -130,7 +130,7 @@ class Store:
 
         A film made anew replaces one that nobody judged.
         """
-        with self._transaction() as db:
+        with self._transaction(lasting=False) as db:
             known = db.execute("SELECT sha256 FROM segments WHERE id = ?", (segment,)).fetchone()
             if known is None or known[0] == sha256:
                 return known is not None
@@ -162,12 +162,12 @@ class Store:
         """
         check_annotator(name)
         if name not in self.annotators():
-            with self._transaction() as db:
+            with self._transaction(lasting=False) as db:
                 db.execute("INSERT OR IGNORE INTO annotators(name) VALUES (?)", (name,))
 
     def add_task(self, annotator: str, question: Question) -> Task:
         """Put a question to an annotator."""
-        with self._transaction() as db:
+        with self._transaction(lasting=False) as db:
             cursor = db.execute(
                 "INSERT INTO tasks(annotator, kind, scale, a, b, left_is_a, reason, state) "
                 "VALUES ((SELECT id FROM annotators WHERE name = ?), ?, ?, ?, ?, ?, ?, 'open')",
@@ -197,7 +197,7 @@ class Store:
 
     def reopen_skipped(self, annotator: str, kind: Kind, scale: int) -> Task | None:
         """Open the oldest skipped task again, none where there is none."""
-        with self._transaction() as db:
+        with self._transaction(lasting=False) as db:
             row = db.execute(
                 f"{TASK} WHERE p.name = ? AND t.kind = ? AND t.scale = ? "
                 "AND t.state = 'skipped' ORDER BY t.id LIMIT 1",
@@ -208,15 +208,21 @@ class Store:
             db.execute("UPDATE tasks SET state = 'open' WHERE id = ?", (row[0],))
             return task_of((*row[:8], "open"))
 
-    def task_log(self, annotator: str, kind: Kind, scale: int) -> list[tuple]:
+    def task_log(
+        self, annotator: str, kind: Kind, scale: int, answers: bool = False
+    ) -> list[tuple]:
         """Return ``(id, a, b, left_is_a, reason, state, answer)`` of all tasks, in order.
 
-        ``answer`` is the standing answer that is not a skip, none where there is none.
+        ``answer`` is the standing answer of a task that is done, and none where ``answers`` are not
+        wanted.
         """
-        return self._rows(
-            "SELECT t.id, t.a, t.b, t.left_is_a, t.reason, t.state, CASE t.state WHEN 'done' THEN "
+        standing = (
             f"(SELECT j.answer FROM judgements j WHERE j.task = t.id AND {STANDING} "
-            "ORDER BY j.id DESC LIMIT 1) END "
+            "ORDER BY j.id DESC LIMIT 1)"
+        )
+        return self._rows(
+            f"SELECT t.id, t.a, t.b, t.left_is_a, t.reason, t.state, "
+            f"{standing if answers else 'NULL'} "
             "FROM tasks t WHERE t.annotator = (SELECT id FROM annotators WHERE name = ?) "
             "AND t.kind = ? AND t.scale = ? ORDER BY t.id",
             annotator,
@@ -227,10 +233,12 @@ class Store:
     def shared(self, annotator: str, kind: Kind, scale: int) -> list[tuple[int, int | None]]:
         """Return what was asked of others to be shared and not yet of this annotator."""
         return self._rows(
-            "SELECT t.a, t.b FROM tasks t JOIN annotators p ON p.id = t.annotator "
-            "WHERE t.reason = 'shared' AND t.kind = ?2 AND t.scale = ?3 AND p.name <> ?1 "
-            "AND NOT EXISTS (SELECT 1 FROM tasks o JOIN annotators q ON q.id = o.annotator "
-            "WHERE q.name = ?1 AND o.kind = ?2 AND o.scale = ?3 AND o.a = t.a AND o.b IS t.b) "
+            "WITH me AS (SELECT id FROM annotators WHERE name = ?1) "
+            "SELECT t.a, t.b FROM tasks t "
+            "WHERE t.reason = 'shared' AND t.kind = ?2 AND t.scale = ?3 "
+            "AND t.annotator <> (SELECT id FROM me) "
+            "AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.annotator = (SELECT id FROM me) "
+            "AND o.kind = ?2 AND o.scale = ?3 AND o.a = t.a AND o.b IS t.b) "
             "GROUP BY t.a, t.b ORDER BY min(t.id) LIMIT 50",
             annotator,
             kind,

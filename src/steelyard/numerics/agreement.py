@@ -5,12 +5,12 @@ an annotator was not asked about is NaN. Chance-corrected values are 1 for perfe
 for what guessing with the same habits would give.
 """
 
+import statistics
 from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm
 
 Answers = Float[np.ndarray, "annotator item"]
 Metric = Literal["nominal", "ordinal"]
@@ -147,12 +147,14 @@ def wilson_interval(successes: int, total: int, level: float = 0.95) -> tuple[fl
     """
     if total == 0:
         return float("nan"), float("nan")
-    z = float(norm.ppf((1 + level) / 2))
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     share = successes / total
     centre = share + z * z / (2 * total)
     half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return float(max(0.0, (centre - half) / scale)), float(min(1.0, (centre + half) / scale))
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == total else (centre + half) / scale
+    return float(low), float(high)
 
 
 def cyclic_triads(winners: Int[np.ndarray, " pair"], losers: Int[np.ndarray, " pair"]) -> tuple:

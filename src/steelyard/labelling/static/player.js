@@ -69,7 +69,7 @@ export class Player {
     videos.forEach((video, side) => {
       video.addEventListener("error", () => turn === this.turn && this.onfail(side));
       if (video.error) this.onfail(side);
-      for (const name of ["canplay", "canplaythrough", "loadeddata", "waiting", "seeked"]) {
+      for (const name of ["canplay", "canplaythrough", "loadeddata", "waiting", "seeked", "pause"]) {
         video.addEventListener(name, () => turn === this.turn && this.settle());
       }
       video.addEventListener("ended", () => turn === this.turn && this.ended());
