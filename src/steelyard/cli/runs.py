@@ -9,7 +9,10 @@ import numpy as np
 import tyro
 
 from steelyard.cli import dynamics_runs, off_on_runs, residual_runs
+from steelyard.envs.performance import Performance
+from steelyard.envs.robopianist import PREFIX as PIANO
 from steelyard.evaluation.evaluator import Evaluator
+from steelyard.evaluation.music import MusicEvaluator, make_evaluator, music_metrics
 from steelyard.evaluation.rollouts import record_episodes
 from steelyard.evaluation.video import film_episode
 from steelyard.studies.imitation.policies import Policy, load_policy
@@ -26,8 +29,8 @@ class Evaluate:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder, e.g. runs/imitation/0123456789ab."""
-    episodes: int = 100
-    """Start states, one episode each."""
+    episodes: int | None = None
+    """Start states, one episode each; none takes 100, or 1 of a song, which always starts alike."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +67,21 @@ def main(arguments: list[str]) -> None:
 
 def _evaluate(options: Evaluate) -> None:
     policy = load_policy(options.run)
-    evaluator = Evaluator(policy.env, 1, options.episodes)
-    returns = evaluator.returns(_stacked(policy))[0]
+    song = policy.env.startswith(PIANO)
+    episodes = (1 if song else 100) if options.episodes is None else options.episodes
+    evaluator = make_evaluator(policy.env, 1, episodes)
+    played: list[Performance] = []
+    if isinstance(evaluator, MusicEvaluator):
+        (returns,), (played,) = evaluator.performances(_stacked(policy))
+    else:
+        returns = evaluator.returns(_stacked(policy))[0]
     error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else float("nan")
     print(f"{policy.arm}, seed {policy.seed}, {policy.env}: {len(returns)} fixed start states")
     print(f"return {returns.mean():.2f} ± {error:.2f} (standard error)")
     print(f"worst {returns.min():.2f}, median {np.median(returns):.2f}, best {returns.max():.2f}")
+    scores = [music_metrics(performance) for performance in played]
+    for name in scores[0] if scores else ():
+        print(f"{name} {np.mean([own[name] for own in scores]):.3f}")
 
 
 def _render(options: Render) -> None:

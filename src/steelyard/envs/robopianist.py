@@ -374,17 +374,16 @@ def _build(song: str, seed: int, options: PianoOptions) -> Any:
             "disable_colorization": True,
         },
     )
-    # Ten times a step it would paint every key; `render` does it once a picture.
+    # Ten times a step it would paint every key; `draw` does it once a picture.
     env.task.piano._update_key_color = lambda physics: None
-    _draw_cheaply(env.task.root_entity.mjcf_model.root)
+    env._physics_recompiled_once = True  # the first reset need not compile the same again
+    _draw_cheaply(env.physics.model)
     return env
 
 
-def _draw_cheaply(root: Any) -> None:
+def _draw_cheaply(model: Any) -> None:
     """No shadows, reflections or multisampling: ten times as many pictures a second."""
-    root.visual.quality.shadowsize = 0
-    root.visual.quality.offsamples = 0
-    for light in root.find_all("light"):
-        light.castshadow = False
-    for material in root.find_all("material"):
-        material.reflectance = 0.0
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    model.light_castshadow[:] = 0
+    model.mat_reflectance[:] = 0.0
