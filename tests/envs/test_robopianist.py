@@ -9,8 +9,9 @@ import pytest
 
 from steelyard.envs.performance import PEDAL, Performance, Stroke, played_notes
 from steelyard.envs.registry import FAMILIES, list_envs, make_env
-from steelyard.envs.robopianist import PREFIX, SONGS, RoboPianistEnv, parse_id, robopianist_spec
+from steelyard.envs.robopianist import RoboPianistEnv, robopianist_spec
 from steelyard.envs.robopianist_import import INSTALL, PACKAGES
+from steelyard.envs.robopianist_songs import PREFIX, SONGS, parse_id
 from steelyard.numerics.notes import NoteEvent
 
 TWINKLE = "RoboPianist-debug-TwinkleTwinkleLittleStar-v0"
@@ -57,7 +58,7 @@ def test_unknown_songs_and_options_name_the_nearest():
         ({"control_timestep": 0.012}, "multiple of the physics' 0.005 s: got 0.012"),
         ({"stretch_factor": 0.0}, "stretch_factor is above 0"),
         ({"n_steps_lookahead": -1}, "n_steps_lookahead is at least 0"),
-        ({"midi_file": "song.wav"}, r"\.mid, \.midi, \.proto: got song\.wav"),
+        ({"midi_file": "song.wav"}, r"\.mid, \.proto: got song\.wav"),
         ({"midi_file": "no/such/song.mid"}, "is not there"),
     ],
 )

@@ -10,7 +10,7 @@ import tyro
 
 from steelyard.cli import dynamics_runs, off_on_runs, residual_runs
 from steelyard.envs.performance import Performance
-from steelyard.envs.robopianist import PREFIX as PIANO
+from steelyard.envs.robopianist_songs import PREFIX as PIANO
 from steelyard.evaluation.evaluator import Evaluator
 from steelyard.evaluation.music import MusicEvaluator, make_evaluator, music_metrics
 from steelyard.evaluation.rollouts import record_episodes

@@ -19,7 +19,7 @@ from steelyard.data.formats.native import BUFFER_FILE
 from steelyard.data.specs import compare_specs
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.envs.registry import env_spec
-from steelyard.envs.robopianist import PREFIX as PIANO
+from steelyard.envs.robopianist_songs import PREFIX as PIANO
 from steelyard.studies.cells import Cell, Saved, Store
 from steelyard.studies.executors import run_group
 from steelyard.studies.hardware import use_device

@@ -31,9 +31,9 @@ from steelyard.envs.ogbench import TASKS as OGBENCH_TASKS
 from steelyard.envs.ogbench import OGBenchEnv, ogbench_spec
 from steelyard.envs.pegplane import PegPlaneEnv, peg_plane_spec
 from steelyard.envs.probes import PROBES, ProbeEnv, probe_spec
-from steelyard.envs.robopianist import PREFIX as PIANO
-from steelyard.envs.robopianist import TASKS as PIANO_TASKS
 from steelyard.envs.robopianist import RoboPianistEnv, robopianist_spec
+from steelyard.envs.robopianist_songs import PREFIX as PIANO
+from steelyard.envs.robopianist_songs import TASKS as PIANO_TASKS
 from steelyard.envs.robosuite import NAMES as ROBOSUITE_TASKS
 from steelyard.envs.robosuite import RobosuiteEnv, robosuite_spec
 from steelyard.envs.sparse import LIMITS, SparseTaskEnv, sparse_spec

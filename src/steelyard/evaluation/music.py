@@ -16,7 +16,8 @@ from jaxtyping import Bool
 
 from steelyard.envs.performance import Performance, played_notes
 from steelyard.envs.registry import make_env
-from steelyard.envs.robopianist import PREFIX, RoboPianistEnv
+from steelyard.envs.robopianist import RoboPianistEnv
+from steelyard.envs.robopianist_songs import PREFIX
 from steelyard.evaluation.evaluator import Evaluator
 
 ONSET_TOLERANCE_S = 0.05

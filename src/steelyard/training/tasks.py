@@ -7,7 +7,7 @@ from steelyard.agents.bc import BCConfig
 from steelyard.agents.ipmd import IPMDConfig
 from steelyard.agents.sac import SACConfig
 from steelyard.envs.registry import env_spec
-from steelyard.envs.robopianist import PREFIX as PIANO
+from steelyard.envs.robopianist_songs import PREFIX as PIANO
 from steelyard.training.off_policy import OffPolicyConfig
 from steelyard.training.recipes import BCRun, IPMDRun, SACRun
 
