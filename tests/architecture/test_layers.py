@@ -16,6 +16,7 @@ PLANTED = {
     "an agent imports another agent": ("agents/bc.py", "import steelyard.agents.sac"),
     "reports import an agent": ("reports/planted.py", "import steelyard.agents.sac"),
     "reports import an environment": ("reports/planted.py", "import steelyard.envs.registry"),
+    "the labelling app imports a learner": ("labelling/planted.py", "import steelyard.agents.sac"),
     "a module imports pickle": ("data/planted.py", "import pickle"),
     "a package without a place appears": ("planted/__init__.py", ""),
 }

@@ -4,12 +4,13 @@ Needs Debian's Chromium (``apt install chromium``, or ``STEELYARD_CHROMIUM``) an
 """
 
 import itertools
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
-from label_samples import make_dataset, serving
+from label_samples import Server, make_dataset, serving
 
 CHROMIUM = os.environ.get("STEELYARD_CHROMIUM", "/usr/bin/chromium")
 FRAME_S = 0.05
@@ -428,3 +429,43 @@ def test_the_page_shows_its_keys_and_both_themes_and_no_secret(chromium, folder)
         for word in ("checkpoint", "noise", "reward", "episode"):
             assert word not in page
         window.close()
+
+
+@pytest.mark.slow
+def test_a_thousand_segments_by_keyboard_through_kills_and_undos(chromium, tmp_path):
+    folder = make_dataset(tmp_path / "2026-11-21-10-00-00", segments=1000, windows=4, seconds=0.5)
+    options = ("--mode", "rate", "--sound", "off", "--repeat", "0")
+    server = Server(folder, *options)
+    port = server.base.rpartition(":")[2]
+    window = Page(chromium, server.url, "ana")
+    window.press("]", "]")  # twice as fast
+    start = time.monotonic()
+    pressed = 0
+    while pressed < 1000:
+        window.answer(str(1 + pressed % 5))
+        pressed += 1
+        if pressed % 100 == 0:
+            for count in range(1, 4):
+                window.press("u")
+                told = str(pressed - count)
+                window.until(f"document.querySelector('#counts b').textContent === '{told}'")
+            pressed -= 3
+            for _ in range(3):
+                window.answer(str(1 + pressed % 5))
+                pressed += 1
+        if pressed in (333, 666, 999):
+            server.kill()
+            server = Server(folder, *options, "--port", port)
+            window.page.reload()
+            window.until(f"document.querySelector('#counts b')?.textContent === '{pressed}'")
+            window.press("]", "]")
+    print(f"1000 segments, 30 undos, 3 kills: {time.monotonic() - start:.0f} s")
+    window.until("document.querySelector('.empty h2')")
+    assert server.http.post("/api/export", json={}).is_success
+    lines = (folder / "export/ratings.jsonl").read_text().splitlines()
+    assert len(lines) == len({json.loads(line)["segment"] for line in lines}) == 1000
+    assert [json.loads(line)["rating"] for line in lines] == [1 + n % 5 for n in range(1000)]
+    undone = [json.loads(x)["undone"] for x in (folder / "export/judgements.jsonl").open()]
+    assert sum(moment is not None for moment in undone) == 30
+    window.close()
+    server.close()

@@ -48,6 +48,8 @@ def test_the_wheel_lists_its_studies_and_presets(unpacked, tmp_path):
 def test_the_wheel_brings_its_types_and_templates(unpacked):
     assert (unpacked / "steelyard" / "py.typed").exists()
     assert (unpacked / "steelyard" / "reports" / "templates" / "report.css").exists()
+    page = unpacked / "steelyard" / "labelling" / "static"
+    assert {"index.html", "app.js", "style.css"} <= {path.name for path in page.iterdir()}
 
 
 def test_the_wheel_brings_no_tests_and_no_results(unpacked):

@@ -160,7 +160,8 @@ async function send(body) {
     hint("");
     render(reply);
   } catch (error) {
-    localStorage.removeItem(pendingKey());
+    // Only what the server read and refused is let go; a wrong token, say, is no verdict on it.
+    if ([409, 422].includes(error.status)) localStorage.removeItem(pendingKey());
     await reload(error);
   }
 }
