@@ -22,7 +22,9 @@ import steelyard.agents
 from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.agents.bc import BC, BCConfig
 from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
+from steelyard.agents.cpl import CPL, CPLConfig
 from steelyard.agents.ipmd import IPMD, IPMDConfig
+from steelyard.agents.piql import PIQL, PIQLConfig
 from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.agents.sac import SAC, SACConfig
 from steelyard.data.chunks import ActionRange
@@ -33,9 +35,11 @@ from steelyard.types import (
     ChunkTransition,
     EnvSpec,
     ImitationBatch,
+    PreferenceBatch,
     RewardFreeTransition,
     RolloutBatch,
     RolloutItems,
+    Segment,
     Transition,
 )
 
@@ -189,6 +193,35 @@ def _acfql() -> Example:
     )
 
 
+def judged_pieces(seed: int, count: int, steps: int) -> Segment:
+    """Random segments."""
+    rng = np.random.default_rng(seed)
+    return Segment(
+        observation=jnp.asarray(rng.normal(size=(count, steps, OBS)), jnp.float32),
+        action=jnp.asarray(rng.uniform(-1, 1, (count, steps, ACT)), jnp.float32),
+        valid=jnp.ones((count, steps), bool),
+        behaviour_logp=jnp.zeros((count, steps)),
+    )
+
+
+def _cpl() -> Example:
+    def create(key, **changes):
+        config = CPLConfig(**{"hidden": (8,), "batch_size": 3, "reduction": "mean"} | changes)
+        return CPL.create(key, SPEC, config, NORMALISER)
+
+    winner, loser = jnp.array([0, 1, 2, 0]), jnp.array([3, 4, 5, 2])
+    batch = PreferenceBatch(judged_pieces(0, 6, 4), winner, loser, jnp.ones(4), jnp.ones(6))
+    return Example(create, batch, {"loss": 4}, weights=4, weighted=lambda batch: batch.label)
+
+
+def _piql() -> Example:
+    def create(key, **changes):
+        config = PIQLConfig(hidden=(8,), batch_size=5, **changes)
+        return PIQL.create(key, SPEC, config, NORMALISER)
+
+    return Example(create, transitions(0, 5), {"td_error": 5}, weights=5)
+
+
 EXAMPLES: dict[type, Callable[[], Example]] = {
     SAC: _sac,
     IPMD: _ipmd,
@@ -196,16 +229,23 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
     ChunkedBC: _chunked_bc,
     PPO: _ppo,
     ACFQL: _acfql,
+    CPL: _cpl,
+    PIQL: _piql,
 }
 
 
 def registered() -> list[type]:
-    """Every learner of the library: the classes of ``steelyard.agents`` that can be updated."""
+    """Every learner of the library: the classes of ``steelyard.agents`` that learn and act.
+
+    A reward that is learned acts on nothing, and has tests of its own.
+    """
     found = []
     for module in pkgutil.iter_modules(steelyard.agents.__path__, "steelyard.agents."):
         for value in vars(importlib.import_module(module.name)).values():
             own = inspect.isclass(value) and value.__module__ == module.name
             if own and issubclass(value, eqx.Module) and hasattr(value, "update"):
+                if hasattr(value, "reward"):
+                    continue
                 found.append(value)
     return found
 

@@ -88,7 +88,7 @@ def effective_alpha(
     """
     # Departs from the paper: the temperature does not grow with a segment's length and the number
     # of action components; both forms agree at the paper's 64 steps of 4.
-    count = jnp.sum(discounts(valid.shape[-1], gamma) * valid, axis=-1)
+    count = valid.astype(float) @ discounts(valid.shape[-1], gamma)
     if scale == "sum":
         return jnp.full(count.shape, alpha)
     full = REFERENCE_STEPS * REFERENCE_ACTIONS
@@ -97,7 +97,7 @@ def effective_alpha(
 
 def discounts(steps: int, gamma: float) -> Float[Array, " time"]:
     """``γᵗ`` for ``t = 0 … steps - 1``."""
-    return jnp.power(jnp.float32(gamma), jnp.arange(steps, dtype=jnp.float32))
+    return jnp.power(jnp.asarray(gamma, float), jnp.arange(steps, dtype=float))
 
 
 def segment_score(
@@ -119,7 +119,7 @@ def segment_score(
         scale: As in :func:`effective_alpha`.
     """
     kept = jnp.where(valid, log_likelihood, 0.0)
-    total = jnp.sum(discounts(valid.shape[-1], gamma) * kept, axis=-1)
+    total = kept @ discounts(valid.shape[-1], gamma)
     return effective_alpha(alpha, valid, gamma, action_size, scale) * total
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from steelyard.reports.spec import Role
 
 Learner = Literal["none", "clone", "cpl", "piql"]
+SHORT, SHORTEST = 100, 50
+"""Gradient steps at λ 0.75 and at λ 1."""
 Cloned = Literal["all", "winners", "top_rated", "top_return"]
 
 
@@ -23,6 +25,8 @@ class PianoArm:
         learner: What learns.
         cloned: Which segments are cloned, where the learner clones.
         agent: Fields of CPL's config that differ.
+        steps: Gradient steps; none takes the part's. More of them overshoot, the sooner the larger
+            λ is (docs/methods/cpl.md), so they were chosen for each λ, on other seeds.
         weighting: Weighting of pairs by the strength of their judgement; none draws them alike.
         start: The policy that training begins with: that of all arms, or that of another arm.
         role: Its part in the comparison.
@@ -34,6 +38,7 @@ class PianoArm:
     learner: Learner = "cpl"
     cloned: Cloned = "all"
     agent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    steps: int | None = None
     weighting: str | None = None
     start: str = "pretrained"
     role: Role = "method"
@@ -72,16 +77,16 @@ ARMS: Mapping[str, PianoArm] = {
     ),
     "cpl": PianoArm("CPL, λ 0.5", "contrastive preference learning", parent="pretrained"),
     "cpl_lam075": PianoArm(
-        "CPL, λ 0.75", "a stronger push away from losers", agent={"lambda_": 0.75}
+        "CPL, λ 0.75", "a stronger push away from losers", agent={"lambda_": 0.75}, steps=SHORT
     ),
-    "cpl_unbiased": PianoArm("CPL, λ 1", "the plain loss", agent={"lambda_": 1.0}),
+    "cpl_unbiased": PianoArm("CPL, λ 1", "the plain loss", agent={"lambda_": 1.0}, steps=SHORTEST),
     "cpl_kl": PianoArm(
         "CPL, to reference", "likelihoods counted from the pretrained policy's, λ 0.75",
-        agent={"lambda_": 0.75, "anchor": "reference"}, parent="cpl_lam075",
+        agent={"lambda_": 0.75, "anchor": "reference"}, steps=SHORT, parent="cpl_lam075",
     ),
     "cpl_bc": PianoArm(
         "CPL and BC", "the plain loss, and cloning of all segments",
-        agent={"lambda_": 1.0, "bc_coeff": 1.0}, parent="cpl_unbiased",
+        agent={"lambda_": 1.0, "bc_coeff": 1.0}, steps=SHORTEST, parent="cpl_unbiased",
     ),
     "cpl_policy_label": PianoArm(
         "CPL, to behaviour",
@@ -89,11 +94,12 @@ ARMS: Mapping[str, PianoArm] = {
         agent={
             "lambda_": 0.75, "anchor": "behaviour", "likelihood": "clipped_gaussian",
         },
+        steps=SHORT,
         parent="cpl_lam075",
     ),
     "cpl_from_rated": PianoArm(
         "CPL after best-rated BC", "begins with what the best-rated segments taught",
-        agent={"lambda_": 0.75}, start="rated_bc", parent="cpl_lam075",
+        agent={"lambda_": 0.75}, steps=SHORT, start="rated_bc", parent="cpl_lam075",
     ),
     "cpl_no_conservative": PianoArm(
         "CPL, not held", "no distance to the pretrained policy counts",
@@ -101,16 +107,17 @@ ARMS: Mapping[str, PianoArm] = {
     ),
     "cpl_weighted": PianoArm(
         "CPL, strong pairs first", "pairs drawn by the strength of their judgement",
-        agent={"pairs": "explicit", "lambda_": 0.75}, weighting="proportional",
+        agent={"pairs": "explicit", "lambda_": 0.75}, steps=SHORT, weighting="proportional",
         parent="cpl_explicit",
     ),
     "cpl_explicit": PianoArm(
         "CPL, drawn pairs", "batches of pairs instead of all pairs of a batch",
-        agent={"pairs": "explicit", "lambda_": 0.75}, role="control", parent="cpl_lam075",
+        agent={"pairs": "explicit", "lambda_": 0.75}, steps=SHORT, role="control", parent="cpl_lam075",
     ),
     "cpl_tail": PianoArm(
         "CPL, worst pairs", "the worst half of a batch's pairs counts (CVaR)",
         agent={"pairs": "explicit", "lambda_": 0.75, "reduction": "cvar", "cvar_alpha": 0.5},
+        steps=SHORT,
         parent="cpl_explicit",
     ),
 }  # fmt: skip

@@ -125,7 +125,8 @@ def arm_cell(part: Part, task: str, seed: int, name: str) -> Cell:
     arm = ARMS[name]
     if arm.learner == "none":
         return base_cell(part, task, seed)
-    cpl = dataclasses.replace(part.cpl, agent=agent_of(part, arm))
+    steps = part.cpl.steps if arm.steps is None else min(arm.steps, part.cpl.steps)
+    cpl = dataclasses.replace(part.cpl, agent=agent_of(part, arm), steps=steps)
     settings = Tuned(
         part.env,
         judged_of(part),
@@ -141,7 +142,7 @@ def arm_cell(part: Part, task: str, seed: int, name: str) -> Cell:
     if arm.learner == "piql":
         parent, size = reward_cell(part, task, seed), part.piql_steps
     else:
-        parent, size = arm_cell(part, task, seed, arm.start), part.cpl.steps
+        parent, size = arm_cell(part, task, seed, arm.start), steps
     pack = f"{name} {task} {run_id(settings)}"
     return Cell(STUDY, name, seed, settings, {"task": task}, parent, size, pack)
 
