@@ -4,6 +4,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from label_samples import Server, body, make_dataset, serving
+
+from steelyard.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +241,7 @@ def test_another_machine_needs_the_token_of_the_address(tmp_path):
 # Several people, many segments
 
 
-def test_two_annotators_at_once_disturb_nobody_and_agree_as_they_should(tmp_path):
+def test_two_annotators_at_once_disturb_nobody_and_agree_as_they_should(tmp_path, capsys):
     folder = make_dataset(tmp_path / "d", segments=40)
     with serving(folder, "--mode", "rate", "--repeat", "0", "--select", "uniform") as server:
 
@@ -260,9 +263,8 @@ def test_two_annotators_at_once_disturb_nobody_and_agree_as_they_should(tmp_path
         alpha = figures["Krippendorff's α, ordinal"]
         assert 0.5 < alpha["low"] < alpha["value"] < alpha["high"] <= 1
         assert figures["Cohen's κ, ana and ben"]["n"] == 40
-    command = [sys.executable, "-m", "steelyard.cli", "label", "agreement", str(folder)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "raw agreement: 0.875" in said
+        main(["label", "agreement", str(folder)])
+        assert "raw agreement: 0.875" in capsys.readouterr().out
 
 
 def test_below_twenty_shared_answers_no_number_is_given(server):
@@ -277,66 +279,84 @@ def test_below_twenty_shared_answers_no_number_is_given(server):
     assert told["too_few"] == 20
 
 
+def processor_s(server: Server) -> float:
+    """Seconds of processor time the server has used; unlike a clock it knows no neighbours."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_ten_thousand_segments_make_nothing_slow(tmp_path):
     folder = make_dataset(tmp_path / "d", segments=10_000, windows=3)
     with serving(folder, "--mode", "pair") as server:
-        start = time.perf_counter()
+        begun, start = processor_s(server), time.perf_counter()
         for path in ("/", "/static/style.css", "/static/app.js", "/static/player.js"):
             assert server.http.get(path).status_code == 200
         reply = server.tasks("ana")
         assert server.http.get(f"/media/{reply['tasks'][0]['clips'][0]['media']}").is_success
         first_page = time.perf_counter() - start
-        p95 = []
-        for _ in range(3):  # the best of three: a law about the program, not about its neighbours
-            seconds = []
-            for _ in range(60):
-                start = time.perf_counter()
-                reply = server.judge("ana", reply["tasks"][0]["id"], "left", 1)
-                seconds.append(time.perf_counter() - start)
-            p95.append(float(np.quantile(seconds, 0.95)))
-        print(f"first page {first_page:.3f} s, next task p95 {1000 * min(p95):.1f} ms")
-        assert first_page < 1.0
-        assert min(p95) < 0.050
+        assert processor_s(server) - begun < 0.5
+        begun, seconds = processor_s(server), []
+        for _ in range(150):
+            start = time.perf_counter()
+            reply = server.judge("ana", reply["tasks"][0]["id"], "left", 1)
+            seconds.append(time.perf_counter() - start)
+        each = (processor_s(server) - begun) / 150
+        p95 = 1000 * float(np.quantile(seconds, 0.95))
+        print(f"first page {first_page:.3f} s; next task {1000 * each:.1f} ms, p95 {p95:.1f} ms")
+        assert each < 0.025  # half of what a person may be made to wait
 
 
 # The command
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "steelyard.cli", "label", "serve", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+def refused(capsys, *words: object) -> str:
+    """The one line of a command that is refused."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["label", *map(str, words)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    return message
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
         (["--host", "0.0.0.0"], "--allow-remote"),
+        (["--port", "70000"], "[0, 65535]"),
         (["--scale", "1"], "[2, 100]"),
         (["--min-watched", "1.5"], "[0, 1]"),
+        (["--target", "-1"], ">= 0"),
         (["--annotator", "a b"], "A-Z a-z 0-9"),
         (["--mode", "pair", "--select", "active"], "--scores"),
         (["--select", "insertion"], "--mode pair"),
         (["--repeat", "1.0"], "[0, 1)"),
     ],
 )
-def test_bad_settings_are_one_line(tmp_path, options, text):
+def test_bad_settings_are_one_line(tmp_path, capsys, options, text):
     folder = make_dataset(tmp_path / "d", segments=4)
-    done = run(folder, *options)
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
+    assert text in refused(capsys, "serve", folder, "--port", 0, *options)
 
 
-def test_a_taken_port_names_the_next_free_one(tmp_path):
+@pytest.mark.parametrize(
+    ("shape", "text"), [((3, 5), "4 rows"), ((4,), "[segment, head]"), ((4, 5), "no array `score`")]
+)
+def test_scores_that_do_not_fit_are_one_line(tmp_path, capsys, shape, text):
+    folder = make_dataset(tmp_path / "d", segments=4)
+    name = "other" if shape == (4, 5) else "score"
+    np.savez(tmp_path / "scores.npz", **{name: np.zeros(shape)})
+    options = ("--mode", "pair", "--select", "active", "--scores", tmp_path / "scores.npz")
+    assert text in refused(capsys, "serve", folder, *options)
+
+
+def test_a_taken_port_names_the_next_free_one(tmp_path, capsys):
     folder = make_dataset(tmp_path / "d", segments=4)
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        done = run(folder, "--port", str(port))
-    assert done.returncode == 2
-    assert f"port {port} is taken; the next free one is --port {port + 1}" in done.stderr
+        message = refused(capsys, "serve", folder, "--port", port)
+    assert re.search(rf"port {port} is taken; the next free one is --port {port + 1}\d?", message)
 
 
 def test_a_missing_extra_is_one_line_with_the_command(tmp_path):
@@ -356,15 +376,17 @@ def test_a_missing_extra_is_one_line_with_the_command(tmp_path):
     )
 
 
-def test_a_second_server_is_refused_while_looking_is_not(server):
-    done = run(server.folder, "--port", "0")
-    assert done.returncode == 2
-    assert f"process {server.process.pid}" in done.stderr
-    for command in ("status", "agreement", "export"):
-        looked = subprocess.run(
-            [sys.executable, "-m", "steelyard.cli", "label", command, str(server.folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert looked.returncode == 0, looked.stderr
+def test_a_second_server_is_refused_while_looking_is_not(server, capsys):
+    message = refused(capsys, "serve", server.folder, "--port", 0)
+    assert f"process {server.process.pid}" in message
+    task = server.tasks("looked")["tasks"][0]["id"]
+    server.judge("looked", task, "left", 1)
+    for command, text in (("status", "looked"), ("agreement", "looked 1"), ("export", "pairs")):
+        main(["label", command, str(server.folder)])
+        assert text in capsys.readouterr().out
+
+
+def test_looking_at_what_nobody_judged_says_how_to_begin(tmp_path, capsys):
+    folder = make_dataset(tmp_path / "d", segments=4)
+    assert "steelyard label serve" in refused(capsys, "status", folder)
+    assert "steelyard data segments" in refused(capsys, "serve", tmp_path)

@@ -9,11 +9,14 @@ import threading
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from label_samples import make_dataset
 
+from steelyard.cli import main
+from steelyard.data.segments import PlayedEpisodes, Segments, save_segments
 from steelyard.labelling.dataset import open_dataset
-from steelyard.labelling.export import export, read_judgements
+from steelyard.labelling.export import export, pair_rows, read_judgements
 from steelyard.labelling.records import Answer, ConflictError, LabellingError, Question
 from steelyard.labelling.select import Choosing
 from steelyard.labelling.session import Session
@@ -321,7 +324,7 @@ def test_a_film_that_was_judged_may_not_change(folder):
 # Export
 
 
-def test_an_export_read_back_into_an_empty_file_is_equal(folder, tmp_path):
+def test_an_export_read_back_into_an_empty_file_is_equal(folder, tmp_path, capsys):
     session = opened(folder, repeat=0.2)
     for text in ("left", "right", "skip", "tie", "both_bad", "left") * 3:
         judge(session, "ana", text, 2 if text in ("left", "right") else 0)
@@ -334,19 +337,17 @@ def test_an_export_read_back_into_an_empty_file_is_equal(folder, tmp_path):
     assert read_judgements(folder / "export/judgements.jsonl") == events
 
     fresh = make_dataset(tmp_path / "fresh", segments=8)
-    command = [sys.executable, "-m", "steelyard.cli", "label", "import", str(fresh)]
-    command.append(str(folder / "export/judgements.jsonl"))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = ["label", "import", str(fresh), str(folder / "export/judgements.jsonl")]
+    main(command)
     again = opened(fresh, repeat=0.2)
     assert again.store.judgements() == events
     export(again.store, again.dataset)
     assert (fresh / "export/judgements.jsonl").read_bytes() == exported
     assert again.tasks("ana")[0].id == events[-2].task.id  # what was taken back is open again
     again.store.close()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "holds judgements already" in done.stderr
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "holds judgements already" in capsys.readouterr().err
 
 
 def test_pairs_and_ratings_hold_what_stands(folder):
@@ -380,3 +381,38 @@ def test_pairs_and_ratings_hold_what_stands(folder):
     )  # a repetition counts no opinion twice
     assert {(r["scale"], r["annotator"]) for r in rows} == {(5, "ana")}
     assert all(r["rating"] == 4 for r in rows)
+
+
+def test_arrays_are_exported_under_cpl_s_names(folder):
+    steps, width = 5, 3
+    numbers = np.arange(8 * steps * width, dtype=np.float32).reshape(8, steps, width)
+    zeros, never = np.zeros((8, steps), np.float32), np.zeros((8, steps), bool)
+    at = np.zeros(8, np.int64)
+    segments = Segments(
+        "Pendulum-v1", {}, 0.05, numbers, numbers[..., :1] / 1000, zeros, never, never, ~never,
+        never, zeros, numbers[:, 0], at, at, at, np.zeros(8, np.float32), ("one",),
+        PlayedEpisodes(np.array([0]), np.zeros((1, steps, 1), np.float32), np.array([steps])),
+    )  # fmt: skip
+    save_segments(folder, segments)
+    session = opened(folder)
+    for text, strength in (("left", 2), ("tie", 0), ("right", 1)):
+        judge(session, "ana", text, strength)
+    rows = pair_rows(session.store.judgements())
+    written = {path.name for path in export(session.store, session.dataset)}
+    session.store.close()
+    assert {"pairs.npz", "ratings.npz"} <= written
+    with np.load(folder / "export/pairs.npz", allow_pickle=False) as file:
+        for number, row in enumerate(rows):
+            for side, name in (("a", 1), ("b", 2)):
+                assert (file[f"obs_{name}"][number] == numbers[row[side]]).all()
+                assert (file[f"action_{name}"][number] == segments.action[row[side]]).all()
+        assert file["label"].tolist() == [row["label"] for row in rows]
+        assert file["valid_1"].all()
+    rate = opened(folder, kind="rate", scale=5)
+    judge(rate, "ana", "4", 0)
+    rated = rate.store.judgements()[-1].task.question.a
+    export(rate.store, rate.dataset)
+    rate.store.close()
+    with np.load(folder / "export/ratings.npz", allow_pickle=False) as file:
+        assert (file["obs"][0] == numbers[rated]).all()
+        assert (file["score"].tolist(), file["annotator"].tolist()) == ([4.0], ["ana"])

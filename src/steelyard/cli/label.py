@@ -1,10 +1,11 @@
 """``steelyard label serve|status|agreement|export|import DATASET``."""
 
+import contextlib
 import dataclasses
 import secrets
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -13,6 +14,7 @@ from steelyard.cli import choose
 from steelyard.labelling.dataset import LabelDataset, open_dataset
 from steelyard.labelling.records import Kind, LabellingError, check_annotator
 from steelyard.labelling.select import Choosing, PairScope, Select
+from steelyard.labelling.session import Session
 from steelyard.labelling.store import Store
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -104,39 +106,41 @@ def _serve(rest: list[str]) -> None:
 
     require()
     from steelyard.labelling.server import bind, make_app, serve
-    from steelyard.labelling.session import Session
 
-    sock = bind(options.host, options.port)
-    token = None if options.host in LOOPBACK else secrets.token_urlsafe(24)
-    store = Store.open(dataset.folder, dataset.sha256)
-    try:
+    with contextlib.ExitStack() as opened:
+        sock = opened.enter_context(bind(options.host, options.port))
+        store = Store.open(dataset.folder, dataset.sha256)
+        opened.callback(store.close)
         session = Session(dataset, store, _choosing(options), scores)
         if options.verify:
             session.verify()
-        store.save_settings(
-            {"mode": options.mode, "scale": session.choosing.scale, "select": options.select}
-            | {"repeat": options.repeat, "overlap": options.overlap, "sound": options.sound}
-            | {"pair_scope": options.pair_scope, "target": session.choosing.target}
-            | {"min_watched": options.min_watched}
+        store.save_settings(_settings(options, session))
+        token = None if options.host in LOOPBACK else secrets.token_urlsafe(24)
+        print(
+            f"{len(session.pool.segment)} clips of {dataset.folder.name}, "
+            f"judgements in {store.path}\n"
+            f"open {_address(options.host, sock.getsockname()[1], token)} (stop with Ctrl+C)",
+            flush=True,
         )
         page = {
             "annotator": options.annotator,
             "sound": options.sound,
             "min_watched": options.min_watched,
         }
-        name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
-        host = f"[{name}]" if ":" in name else name
-        query = "" if token is None else f"?token={token}"
-        print(
-            f"{len(session.pool.segment)} clips of {dataset.folder.name}, "
-            f"judgements in {store.path}\n"
-            f"open http://{host}:{sock.getsockname()[1]}/{query} (stop with Ctrl+C)",
-            flush=True,
-        )
         serve(make_app(session, page, token), sock)
-    finally:
-        store.close()
-        sock.close()
+
+
+def _settings(options: Serve, session: Session) -> dict[str, Any]:
+    """What the judgements were asked with, kept beside them."""
+    names = ("mode", "select", "repeat", "overlap", "sound", "pair_scope", "min_watched")
+    chosen = {"scale": session.choosing.scale, "target": session.choosing.target}
+    return {name: getattr(options, name) for name in names} | chosen
+
+
+def _address(host: str, port: int, token: str | None) -> str:
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + ("" if token is None else f"?token={token}")
 
 
 def _check(options: Serve) -> None:

@@ -156,6 +156,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             sock.bind((host, number))
         except PermissionError as error:
+            sock.close()
             raise LabellingError(f"port {number} needs rights you lack: use --port 8765") from error
         except OSError as error:
             sock.close()

@@ -1,7 +1,7 @@
 // The page: asks, plays, takes the answer, goes on. All state that matters is on the server.
 
 import { ServerError, get, post, postSurely, uuid } from "./api.js";
-import { Player, makeVideo } from "./player.js";
+import { Player, isLoaded, makeVideo, release } from "./player.js";
 import { $, agreementTable, answerButtons, element, figures, hint, keyTable, showProgress } from "./view.js";
 
 let session;
@@ -44,8 +44,7 @@ function render(reply) {
   $("question").textContent =
     session.mode === "pair" ? "Which one is better?" : "How good is this?";
   player.show(task.clips, videos);
-  $("stage").replaceChildren(...figures(videos));
-  prefetch();
+  $("stage").replaceChildren(...figures(videos, task.clips));
   $("transport").querySelector("#half").style.left = `${100 * session.min_watched}%`;
   watch.spent = 0;
   watch.since = document.hidden ? null : performance.now();
@@ -77,16 +76,30 @@ function take(task, film, side) {
   return video;
 }
 
+/** Load the films of the next two tasks, each once those before it are there.
+ *
+ * A browser opens six connections to one server; films that wait in all of them would hold up the
+ * answer.
+ */
 function prefetch() {
   const wanted = new Set();
+  let before = player.videos;
   for (const task of tasks.slice(1, 3)) {
-    task.clips.forEach((film, side) => {
-      const key = `${task.id}:${side}`;
-      wanted.add(key);
-      if (!ready.has(key)) ready.set(key, makeVideo(film));
-    });
+    const keys = task.clips.map((_, side) => `${task.id}:${side}`);
+    if (before.every(isLoaded)) {
+      task.clips.forEach((film, side) => {
+        if (!ready.has(keys[side])) ready.set(keys[side], makeVideo(film));
+      });
+    }
+    for (const key of keys) wanted.add(key);
+    if (!keys.every((key) => ready.has(key))) break;
+    before = keys.map((key) => ready.get(key));
   }
-  for (const key of ready.keys()) if (!wanted.has(key)) ready.delete(key);
+  for (const [key, video] of ready) {
+    if (wanted.has(key)) continue;
+    ready.delete(key);
+    release(video);
+  }
 }
 
 function drawFrame() {
@@ -111,6 +124,7 @@ function drawFrame() {
   const blocked = player.videos.some((_, side) => missing(side) !== null);
   if ($("answers").classList.contains("waiting") && !blocked) hint("");
   $("answers").classList.toggle("waiting", blocked);
+  prefetch();
 }
 
 /** What is still to be watched of a side before an answer counts, none if nothing is. */
@@ -320,9 +334,12 @@ document.addEventListener("keydown", (event) => {
   }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const command = KEYS[key];
-  const judging = /^(Arrow(Left|Right|Down)|Enter|Backspace|[tb0-9])$/.test(key);
+  const typing = session.mode === "rate" && session.scale > 9 && (entry || /^\d$/.test(key));
+  const judging = typing
+    ? /^(\d|Enter|Backspace)$/.test(key)
+    : /^(Arrow(Left|Right|Down)|[tb1-9])$/.test(key);
   if (!command && !judging) return;
-  // Keys mean the same wherever the focus is, on a button, too.
+  // Keys mean the same wherever the focus is; Enter alone presses a button.
   event.preventDefault();
   if (event.repeat && (judging || ONCE.has(key))) return;
   if (command) command();

@@ -19,6 +19,19 @@ export function makeVideo(film) {
   return video;
 }
 
+/** Whether a film is here from its first frame to its last. */
+export function isLoaded(video) {
+  const { buffered, duration } = video;
+  return buffered.length === 1 && buffered.start(0) < 0.1 && buffered.end(0) > duration - 0.1;
+}
+
+/** Let go of a film and its connection: a browser opens six to one server. */
+export function release(video) {
+  video.pause();
+  video.removeAttribute("src");
+  video.load();
+}
+
 /** What of one film was seen, and heard, as marks along its length. */
 class Coverage {
   constructor() {
@@ -84,11 +97,7 @@ export class Player {
 
   clear() {
     this.turn += 1;
-    for (const video of this.videos) {
-      video.pause();
-      video.removeAttribute("src");
-      video.load();
-    }
+    this.videos.forEach(release);
     this.videos = [];
   }
 

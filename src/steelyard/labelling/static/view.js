@@ -47,15 +47,17 @@ export function answerButtons(session, choose) {
   });
 }
 
-export function figures(videos) {
+export function figures(videos, films) {
   const names = videos.length === 2 ? ["Left", "Right"] : ["Clip"];
   return videos.map((video, side) => {
     const single = videos.length === 1;
     const kind = single ? "single" : names[side].toLowerCase();
     video.id = single ? "clip" : kind;
     video.setAttribute("aria-label", `${names[side]} clip`);
-    const ear = element("span", { class: "ear", "aria-hidden": "true" }, "♪");
-    const caption = element("figcaption", {}, names[side], ear);
+    const caption = element("figcaption", {}, names[side]);
+    if (films[side].sound) {
+      caption.append(element("span", { class: "ear", "aria-hidden": "true" }, "♪"));
+    }
     const seen = element("div", { class: "seen", "aria-hidden": "true" }, element("i"));
     return element("figure", { class: kind }, video, caption, seen);
   });
