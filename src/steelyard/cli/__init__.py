@@ -10,7 +10,7 @@ import sys
 COMMANDS = {
     "train": (
         "steelyard.cli.train",
-        "train one learner: sac, ipmd, bc, dynamics, base, residual-ppo",
+        "train one learner: sac, ipmd, bc, dynamics, base, residual-ppo, acfql, cpl",
     ),
     "evaluate": ("steelyard.cli.runs", "score a finished run on the fixed start states"),
     "render": ("steelyard.cli.runs", "film a finished run"),

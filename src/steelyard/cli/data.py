@@ -1,4 +1,4 @@
-"""``steelyard data inspect|check|convert|generate|cluster|film|import``."""
+"""``steelyard data inspect|check|convert|generate|cluster|segments|film|import``."""
 
 import dataclasses
 from pathlib import Path
@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> None:
         "import": data_car.import_raw,
         "cluster": _cluster,
         "film": _film,
+        "segments": _segments,
     }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
@@ -70,6 +71,7 @@ def main(arguments: list[str]) -> None:
         print("       steelyard data generate metaworld TASK [--tier TIER] [options]")
         print("       steelyard data generate operators | robosuite | ogbench TASK [options]")
         print("       steelyard data cluster PATH [options]")
+        print("       steelyard data segments --checkpoints RUN | --env TASK [options]")
         print("       steelyard data film DATASET [--sound] [--only ID ...] [options]")
         print("       steelyard data import mushr DIR --out DIR [options]")
         return
@@ -98,6 +100,12 @@ def _cluster(rest: list[str]) -> None:
     from steelyard.cli import data_offline
 
     data_offline.cluster(rest)
+
+
+def _segments(rest: list[str]) -> None:
+    from steelyard.cli import data_segments
+
+    data_segments.segments(rest)
 
 
 def _film(rest: list[str]) -> None:

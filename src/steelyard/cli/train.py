@@ -138,12 +138,14 @@ def main(arguments: list[str]) -> None:
         "base": _base,
         "residual-ppo": _residual_ppo,
         "acfql": _acfql,
+        "cpl": _cpl,
     }
     rest = arguments[1:]
     if not rest or rest[0] in ("-h", "--help"):
         print("usage: steelyard train sac | ipmd DATA | bc DATA | dynamics DATA [options]")
         print("       steelyard train base DATA | residual-ppo --base RUN [options]")
         print("       steelyard train acfql --env-name TASK [options]")
+        print("       steelyard train cpl --sac-checkpoint RUN --preference-data DATA [options]")
         print("       each has --help")
         return
     learner = choose(rest[0], commands)
@@ -176,6 +178,12 @@ def _acfql(rest: list[str]) -> None:
     from steelyard.cli.train_acfql import train_acfql
 
     train_acfql(rest)
+
+
+def _cpl(rest: list[str]) -> None:
+    from steelyard.cli import train_cpl
+
+    train_cpl.train(rest)
 
 
 def _sac_options(run: SACRun, rest: list[str]) -> TrainSAC:

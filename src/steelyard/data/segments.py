@@ -242,7 +242,7 @@ def load_segments(folder: Path) -> Segments:
         )
     try:
         with h5py.File(path, "r") as file:
-            attributes = {name: file.attrs[name] for name in _ATTRIBUTES}
+            attributes: dict[str, Any] = {name: file.attrs[name] for name in _ATTRIBUTES}
             if int(attributes["schema"]) > SCHEMA:
                 raise DatasetError(
                     f"{path} has schema {attributes['schema']}, this version reads up to {SCHEMA}; "

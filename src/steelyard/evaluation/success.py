@@ -74,7 +74,7 @@ def _played(
     limit = spec.max_episode_steps if steps is None else min(steps, spec.max_episode_steps)
     for _ in range(limit):
         action = np.asarray(policies(observation))
-        able = np.isfinite(action).all(axis=2)
+        able = np.asarray(np.isfinite(action).all(axis=2))
         played = spec.to_env_units(np.where(able[..., None], action, 0.0))
         moved = [pool.step(own) for pool, own in zip(pools, played, strict=True)]
         reached = np.stack([getattr(p, "succeeded", np.zeros(shape[1], bool)) for p in pools])

@@ -172,7 +172,8 @@ def _padded(values: np.ndarray, least: int, dtype: Any) -> Array:
 
 def _held(held: Pairs | None, least: int) -> tuple[Array, Array, Array, Array]:
     if held is None:
-        held = Pairs(*(np.zeros(0, int),) * 2, *(np.zeros(0),) * 2, np.zeros(0, int), ())
+        none, nothing = np.zeros(0, int), np.zeros(0)
+        held = Pairs(none, none, nothing, nothing, none, ())
     there = np.ones(len(held))
     least = max(least, 1)
     return (

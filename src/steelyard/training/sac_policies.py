@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -71,6 +71,25 @@ def sac_task(run_folder: Path) -> str:
         ValueError: It holds another learner's.
     """
     return _settings(run_folder)[0]
+
+
+class Network(NamedTuple):
+    """What a policy's file does not say: its task and layers."""
+
+    env: str
+    hidden: tuple[int, ...]
+    activation: str
+
+
+def sac_network(run_folder: Path) -> Network:
+    """Task and layers of a SAC run's policies.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: It holds another learner's.
+    """
+    env, config = _settings(run_folder)
+    return Network(env, config.hidden, config.activation)
 
 
 def load_sac_policies(run_folder: Path) -> list[tuple[str, SACPolicy]]:

@@ -112,7 +112,8 @@ ARMS: Mapping[str, PianoArm] = {
     ),
     "cpl_explicit": PianoArm(
         "CPL, drawn pairs", "batches of pairs instead of all pairs of a batch",
-        agent={"pairs": "explicit", "lambda_": 0.75}, steps=SHORT, role="control", parent="cpl_lam075",
+        agent={"pairs": "explicit", "lambda_": 0.75}, steps=SHORT, role="control",
+        parent="cpl_lam075",
     ),
     "cpl_tail": PianoArm(
         "CPL, worst pairs", "the worst half of a batch's pairs counts (CVaR)",

@@ -1,6 +1,5 @@
 """Finished policies on disk: what arms start from, what is evaluated and filmed."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -11,25 +10,16 @@ from steelyard.envs.registry import env_spec
 from steelyard.nets import TanhGaussian
 from steelyard.training.checkpoint import load_tree, save_tree
 from steelyard.training.run_folder import RunFolder, write_json
-from steelyard.training.sac_policies import SACPolicy
+from steelyard.training.sac_policies import Network, SACPolicy
 
 POLICY, NETWORK = "checkpoint_final.safetensors", "network.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """What a policy's file does not say: its task and layers."""
-
-    env: str
-    hidden: tuple[int, ...]
-    activation: str
 
 
 def save_policy(
     folder: RunFolder, network: Network, actor: TanhGaussian, normaliser: Normaliser
 ) -> None:
     """Write a policy: actor and normaliser, nothing of a critic."""
-    write_json(folder.checkpoints / NETWORK, network)
+    write_json(folder.checkpoints / NETWORK, network._asdict())
     save_tree(folder.checkpoints / POLICY, SACPolicy(actor, normaliser))
 
 

@@ -34,7 +34,7 @@ def check_part(part: Part) -> None:
                 "the generator 'checkpoints' plays those of SAC: give `sac` a run that keeps its "
                 "policies, or use 'graded' or 'mixture'"
             )
-        checkpoints = part.sac.loop.frames // part.sac.loop.checkpoint_interval
+        checkpoints = part.sac.loop.frames // (part.sac.loop.checkpoint_interval or 1)
     else:
         check_scripted(part.env)
     pieces = generation.episode_steps // generation.segment_steps
