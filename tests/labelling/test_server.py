@@ -295,15 +295,19 @@ def test_ten_thousand_segments_make_nothing_slow(tmp_path):
         assert server.http.get(f"/media/{reply['tasks'][0]['clips'][0]['media']}").is_success
         first_page = time.perf_counter() - start
         assert processor_s(server) - begun < 0.5
-        begun, seconds = processor_s(server), []
-        for _ in range(150):
-            start = time.perf_counter()
-            reply = server.judge("ana", reply["tasks"][0]["id"], "left", 1)
-            seconds.append(time.perf_counter() - start)
+        begun, p95 = processor_s(server), []
+        for _ in range(3):  # the best of three: neighbours on this machine slow some
+            seconds = []
+            for _ in range(50):
+                start = time.perf_counter()
+                reply = server.judge("ana", reply["tasks"][0]["id"], "left", 1)
+                seconds.append(time.perf_counter() - start)
+            p95.append(1000 * float(np.quantile(seconds, 0.95)))
         each = (processor_s(server) - begun) / 150
-        p95 = 1000 * float(np.quantile(seconds, 0.95))
-        print(f"first page {first_page:.3f} s; next task {1000 * each:.1f} ms, p95 {p95:.1f} ms")
-        assert each < 0.025  # half of what a person may be made to wait
+        print(f"first page {first_page:.3f} s, next task p95 {min(p95):.1f} ms")
+        print(f"{1000 * each:.1f} ms of a processor for each")
+        assert min(p95) < 50
+        assert each < 0.025  # seconds; half of what a person may be made to wait
 
 
 # The command

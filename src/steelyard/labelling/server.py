@@ -151,7 +151,8 @@ def bind(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in range(port, min(port + 100, 65536)):
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends without delay only where the protocol is named; else each reply waits 40 ms.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, number))
