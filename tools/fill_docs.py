@@ -106,12 +106,32 @@ def draws_table(results: Path) -> str:
     return f"{table}\n\nTime of QC's update over ours, median of rounds: {ratios}."
 
 
+def steps_table(results: Path) -> str:
+    """Success of CPL after so many gradient steps, by its bias, and held-out accuracy."""
+    found = json.loads((results / "benchmarks" / "cpl_steps.json").read_text())
+    blocks = []
+    for task, curves in found["tasks"].items():
+        biases = [name for name in curves if name != "0"]
+        steps = [point["step"] for point in curves[biases[0]]]
+        rows = [["λ", "", *(f"{step}" for step in steps)]]
+        rows.append(["---", "---", *["---:"] * len(steps)])
+        for bias in biases:
+            for name, title in (("success", "success"), ("heldout_accuracy", "held-out acc.")):
+                rows.append([bias, title, *(f"{p[name]:.2f}" for p in curves[bias])])
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        blocks.append(f"{task}; pretrained {curves['0']['success']:.2f}:\n\n{table}")
+    seeds = ", ".join(map(str, found["seeds"]))
+    told = f"Means over seeds {seeds}, {found['episodes']} starts each: `{found['command']}`."
+    return "\n\n".join([*blocks, told])
+
+
 def _at(scores: dict) -> list[float]:
     return [scores[f"fde_m {s}"]["mean"] for s in (1, 2)]
 
 
 BENCHMARKS = {
     "benchmarks/car_sysid": ("benchmarks/car_sysid.json", sysid_table),
+    "benchmarks/cpl_steps": ("benchmarks/cpl_steps.json", steps_table),
     "benchmarks/acfql_cost": ("benchmarks/acfql_cost.json", draws_table),
     "benchmarks/score_judging": ("benchmarks/score_judging/raw.jsonl", judging_table),
 }

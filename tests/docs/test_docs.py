@@ -19,6 +19,7 @@ from steelyard import agents
 from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.agents.bc import BC, BCConfig
 from steelyard.agents.chunked_bc import ChunkedBC, ChunkedBCConfig
+from steelyard.agents.cpl import CPL, CPLConfig
 from steelyard.agents.dynamics import (
     Dynamics,
     DynamicsBatch,
@@ -28,6 +29,7 @@ from steelyard.agents.dynamics import (
     make_plant,
 )
 from steelyard.agents.ipmd import IPMD, IPMDConfig
+from steelyard.agents.piql import PIQL, PIQLConfig
 from steelyard.agents.ppo import PPO, PPOConfig
 from steelyard.agents.sac import SAC, SACConfig
 from steelyard.cli import main
@@ -60,7 +62,9 @@ from steelyard.types import (
     ChunkTransition,
     EnvSpec,
     ImitationBatch,
+    PreferenceBatch,
     RewardFreeTransition,
+    Segment,
     Transition,
     Window,
 )
@@ -294,6 +298,21 @@ def acfql_metrics(key):
     return agent.update(ChunkBatch(part), key)[1].metrics
 
 
+def cpl_metrics(key):
+    agent = CPL.create(key, SPEC, CPLConfig(hidden=(4,)), Normaliser.identity(3))
+    pieces = Segment(
+        jnp.zeros((2, 3, 3)), jnp.zeros((2, 3, 1)), jnp.ones((2, 3), bool), jnp.zeros((2, 3))
+    )
+    one = jnp.zeros(1, int)
+    batch = PreferenceBatch(pieces, one, one + 1, jnp.ones(1), jnp.ones(2))
+    return agent.update(batch, key)[1].metrics
+
+
+def piql_metrics(key):
+    agent = PIQL.create(key, SPEC, PIQLConfig(hidden=(4,)), Normaliser.identity(3))
+    return agent.update(rows_with_reward(ROWS), key)[1].metrics
+
+
 TIME, ENVS = 4, 2
 
 
@@ -334,6 +353,14 @@ LEARNERS = {
         acfql_metrics,
         ("eval/success_rate", "eval/length", "env/episode/return", *DRAW_METRICS),
     ),
+    "cpl": (
+        cpl_metrics,
+        (
+            *("heldout/loss", "heldout/accuracy", "heldout/preferred_logprobs_mean"),
+            *("val/loss", "train/reward_loss", "train/reward_accuracy"),
+        ),
+    ),
+    "piql": (piql_metrics, ()),
     "ppo": (ppo_metrics, ("eval/success_rate", "eval/best_eval_success_rate")),
 }
 
@@ -342,6 +369,7 @@ PAGE_OF = {
     "dynamics": "car-dynamics",
     "chunked_bc": "residual-ppo",
     "ppo": "residual-ppo",
+    "piql": "cpl",
 }
 """Learners whose page is called otherwise."""
 OF_NO_LEARNER = {
@@ -351,7 +379,7 @@ OF_NO_LEARNER = {
 """Pages about what any learner can use, and its module."""
 STUDY_OF = {"bc": "imitation", "ipmd": "imitation", "sac": "imitation", "car-dynamics": "car",
             "cvar": "car", "residual-ppo": "assembly", "importance": "assembly",
-            "acfql": "offline2online"}  # fmt: skip
+            "acfql": "offline2online", "cpl": "piano"}  # fmt: skip
 
 
 def modules_of_learners(use: tuple[str, ...] = ("act",)) -> set[str]:
@@ -556,6 +584,7 @@ def test_every_metric_of_the_reference_is_mapped():
         ("car", "cvar0p2"),
         ("assembly", "influence"),
         ("offline2online", "tper"),
+        ("piano", "cpl"),
     ],
 )
 def test_every_documented_study_command_is_understood(study, arm, tmp_path, capsys):
@@ -690,3 +719,27 @@ def test_every_flag_file_and_metric_of_the_references_offline_to_online_code_is_
         assert name in text, name
     ours = {field.name for field in dataclasses.fields(TrainACFQL)}
     assert set(OFF_ON_FLAGS) - {"agent.alpha"} <= ours
+
+
+PIANO_FLAGS = [
+    *("learning_rate", "batch_size", "alpha", "lambda_", "conservative_weight", "gamma"),
+    *("sac_checkpoint", "preference_data", "eval_interval", "eval_episodes", "noise_scales"),
+    *("episodes_per_config", "epochs"),
+]
+PIANO_FILES = [
+    *("cpl_train_sac.py", "generate_preference_data.py", "preference_data.pkl"),
+    *("segment_info.json", "preference_data/<stamp>/", "checkpoint_final"),
+]
+PIANO_METRICS = [
+    *("train/preference_loss", "train/conservative_loss", "train/total_loss", "train/fps"),
+    *("preferred_logprobs_mean", "non_preferred_logprobs_mean"),
+    *("preferred_segment_adv", "non_preferred_segment_adv"),
+    *("eval/episode_return", "eval/episode_length"),
+    *(f"eval/{part}{name}" for part in ("", "sustain_") for name in ("precision", "recall", "f1")),
+]
+
+
+def test_every_flag_file_and_metric_of_the_references_pianist_is_mapped():
+    text = section(DOCS / "coming-from.md", "The humanoid pianist (CPL)")
+    missing = [n for n in (*PIANO_FLAGS, *PIANO_FILES, *PIANO_METRICS) if f"`{n}" not in text]
+    assert missing == []

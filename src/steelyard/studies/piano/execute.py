@@ -181,7 +181,7 @@ def _told(cells: Sequence[Cell], store: Store) -> tuple[list[Segments], list[Jud
     return segments, told
 
 
-def _preferences(
+def stacked_preferences(
     segments: Sequence[Segments],
     told: Sequence[Judgements],
     normalisers: Sequence[Any],
@@ -214,7 +214,7 @@ def _learn_reward(cells: Sequence[Cell], group: RunGroup, store: Store, tick: Ti
     settings: Reward = cells[0].config
     segments, told = _told(cells, store)
     normalisers = [load_policy(store.folder(base_of(c)).path)[1].normaliser for c in cells]
-    data = _preferences(segments, told, normalisers)
+    data = stacked_preferences(segments, told, normalisers)
     spec = env_spec(settings.env)
     reward = train_reward(settings.reward, settings.steps, spec, group, data, tick)
     for i in group.alive:
@@ -239,7 +239,7 @@ def _tune(cells: Sequence[Cell], group: RunGroup, store: Store, tick: Ticker) ->
             cloned = [
                 cloned_segments(settings.cloned, s, t) for s, t in zip(segments, told, strict=True)
             ]
-        data = _preferences(segments, told, normalisers, settings.weighting, cloned)
+        data = stacked_preferences(segments, told, normalisers, settings.weighting, cloned)
         run = dataclasses.replace(settings.cpl, agent=of_network(settings.cpl.agent, network))
         trained = train_cpl(run, spec, group, data, actors, tick)
     policies = [SACPolicy(take_run(trained, i).actor, normalisers[i]) for i in range(len(cells))]
