@@ -348,6 +348,10 @@ def test_an_export_read_back_into_an_empty_file_is_equal(folder, tmp_path, capsy
     with pytest.raises(SystemExit):
         main(command)
     assert "holds judgements already" in capsys.readouterr().err
+    small = make_dataset(tmp_path / "small", segments=4)
+    with pytest.raises(SystemExit):
+        main(["label", "import", str(small), command[-1]])
+    assert "does not have" in capsys.readouterr().err
 
 
 def test_pairs_and_ratings_hold_what_stands(folder):

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import secrets
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,28 +191,29 @@ def _scores(path: Path, dataset: LabelDataset) -> dict[int, list[float]]:
     return {clip.id: row.tolist() for clip, row in zip(dataset.clips, score, strict=True)}
 
 
-def _look(rest: list[str], command: str) -> tuple[LabelDataset, Store]:
+@contextlib.contextmanager
+def _look(rest: list[str], command: str) -> Iterator[tuple[LabelDataset, Store]]:
+    """Open what was judged, to read it only."""
     options = tyro.cli(Look, args=rest, prog=f"steelyard label {command}")
     dataset = open_dataset(options.dataset)
-    return dataset, Store.open(dataset.folder, dataset.sha256, read_only=True)
+    with contextlib.closing(Store.open(dataset.folder, dataset.sha256, read_only=True)) as store:
+        yield dataset, store
 
 
 def _status(rest: list[str]) -> None:
-    dataset, store = _look(rest, "status")
-    filmed = len(dataset.filmed())
-    print(f"{dataset.folder}: {len(dataset.clips)} segments, {filmed} filmed")
-    events = store.judgements()
-    for name in store.annotators():
-        own = [event for event in events if event.task.annotator == name]
-        for kind in ("rate", "pair"):
-            told = [event for event in own if event.task.question.kind == kind]
-            if told:
-                standing = sum(event.counts for event in told)
-                undone = sum(event.undone is not None for event in told)
-                print(
-                    f"  {name:16s} {kind}  {standing:6d} standing, {undone} taken back, "
-                    f"{len(told) - standing - undone} skipped, last {told[-1].created[:19]}"
-                )
+    with _look(rest, "status") as (dataset, store):
+        filmed = len(dataset.filmed())
+        print(f"{dataset.folder}: {len(dataset.clips)} segments, {filmed} filmed")
+        events, names = store.judgements(), store.annotators()
+    for name, kind in itertools.product(names, ("rate", "pair")):
+        told = [e for e in events if (e.task.annotator, e.task.question.kind) == (name, kind)]
+        if told:
+            standing = sum(event.counts for event in told)
+            undone = sum(event.undone is not None for event in told)
+            print(
+                f"  {name:16s} {kind}  {standing:6d} standing, {undone} taken back, "
+                f"{len(told) - standing - undone} skipped, last {told[-1].created[:19]}"
+            )
     if not events:
         print("  no judgement yet")
 
@@ -218,8 +221,8 @@ def _status(rest: list[str]) -> None:
 def _agreement(rest: list[str]) -> None:
     from steelyard.labelling.agreement import agreement
 
-    _, store = _look(rest, "agreement")
-    events = store.judgements()
+    with _look(rest, "agreement") as (_, store):
+        events = store.judgements()
     kinds: set[tuple[Kind, int]] = {(e.task.question.kind, e.task.question.scale) for e in events}
     for kind, scale in sorted(kinds):
         print(agreement(events, kind, scale))
@@ -230,9 +233,9 @@ def _agreement(rest: list[str]) -> None:
 def _export(rest: list[str]) -> None:
     from steelyard.labelling.export import export
 
-    dataset, store = _look(rest, "export")
-    for path in export(store, dataset):
-        print(path)
+    with _look(rest, "export") as (dataset, store):
+        for path in export(store, dataset):
+            print(path)
 
 
 def _import(rest: list[str]) -> None:
@@ -241,10 +244,15 @@ def _import(rest: list[str]) -> None:
     options = tyro.cli(Import, args=rest, prog="steelyard label import")
     dataset = open_dataset(options.dataset)
     events = read_judgements(options.judgements)
-    store = Store.open(dataset.folder, dataset.sha256)
-    try:
+    with contextlib.closing(Store.open(dataset.folder, dataset.sha256)) as store:
         store.add_segments(dataset.clips)
+        known = {clip.id for clip in dataset.clips}
+        for event in events:
+            strange = {event.task.question.a, event.task.question.b} - known - {None}
+            if strange:
+                raise LabellingError(
+                    f"{options.judgements}: judgement {event.id} is about segment {strange.pop()}, "
+                    f"which {options.dataset} does not have"
+                )
         store.restore(events)
-    finally:
-        store.close()
     print(f"{len(events)} events entered into {store.path}")

@@ -56,8 +56,12 @@ def make_app(session: Session, page: dict[str, Any], token: str | None = None) -
         token: See :class:`steelyard.labelling.guard.Guard`.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    static = {item.name: item.read_bytes() for item in files("steelyard.labelling.static").iterdir()
-              if item.name.rpartition(".")[2] in TYPES}  # fmt: skip
+    folder = files("steelyard.labelling") / "static"
+    static = {
+        item.name: item.read_bytes()
+        for item in folder.iterdir()
+        if item.name.rpartition(".")[2] in TYPES
+    }
 
     def tasks(annotator: str) -> dict[str, Any]:
         return {
