@@ -6,6 +6,7 @@ Needs Debian's Chromium (``apt install chromium``, or ``STEELYARD_CHROMIUM``) an
 import itertools
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -93,7 +94,8 @@ class Page:
 
     def forgive_refusals(self) -> None:
         """The browser reports each request to a dead server; nothing else may go wrong."""
-        self.wrong = [text for text in self.wrong if "ERR_CONNECTION_REFUSED" not in text]
+        dead = re.compile("net::ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE)")
+        self.wrong = [text for text in self.wrong if not dead.search(text)]
 
     def close(self) -> None:
         self.context.close()
