@@ -77,7 +77,7 @@ def test_annotators_are_not_compared_with_each_other():
 def test_gaps_ties_soft_labels_and_thinning():
     segments, ratings = played([0] * 4), rated([1, 1, 2, 5])
     assert len(pairs_from_ratings(ratings, segments, PairConfig(ties="drop"))) == 5
-    far = pairs_from_ratings(ratings, segments, PairConfig(min_gap=3, ties="drop"))
+    far = pairs_from_ratings(ratings, segments, PairConfig(min_gap=3.0, ties="drop"))
     assert far.oriented() == {(3, 0, 1.0), (3, 1, 1.0), (3, 2, 1.0)}
     soft = pairs_from_ratings(ratings, segments, PairConfig(soft=1.0))
     labels = {round(float(y), 4) for y in soft.label}

@@ -93,7 +93,7 @@ class PreferenceReward(eqx.Module):
             )
             totals = jnp.sum(jnp.where(segments.valid[..., None], rewards, 0.0), axis=1)
             first, second = totals[batch.winner], totals[batch.loser]
-            losses = preference_loss(first, second, batch.label[:, None])
+            losses = jax.vmap(preference_loss, (1, 1, None), 1)(first, second, batch.label)
             reduced = jax.vmap(lambda x: loss_reduction(self.config)(x, weights), 1)(losses)
             right = jnp.mean(first > second, axis=1)
             return jnp.sum(reduced), (jnp.mean(losses, axis=1), right)
