@@ -17,7 +17,7 @@ from steelyard.envs.envpool import Pool, envpool_ids
 from steelyard.types import EnvSpec
 
 OBSERVATION_SIZE, ACTION_SIZE = 35, 4
-HAND, OBJECT, GOAL = slice(0, 3), slice(4, 7), slice(32, 35)
+HAND, OPENING, OBJECT, GOAL = slice(0, 3), 3, slice(4, 7), slice(32, 35)
 _LEFT_OUT = slice(18, 22)
 MAX_EPISODE_STEPS = 250
 CONTROL_TIMESTEP = 0.0125

@@ -11,14 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
-from steelyard.envs.dense import GOAL, HAND, OBJECT
+from steelyard.envs.dense import GOAL, HAND, OBJECT, OPENING
 
 GAIN = 10.0
 """Full command from 100 mm on, 1/m."""
 OPEN, CLOSED = -1.0, 1.0
 Points = Float[np.ndarray, "env 3"]
-Aim = Callable[[Points, Points, Points], tuple[Points, np.ndarray]]
-"""Places of hand, object and goal to the point to go to, and the gripper's command."""
+Widths = Float[np.ndarray, " env"]
+Aim = Callable[[Points, Points, Points, Widths], tuple[Points, np.ndarray]]
+"""Places of hand, object and goal, and the gripper's opening, to the point to go to and the
+gripper's command."""
 
 
 def _near(a: Points, b: Points, axes: list[int], within: float) -> np.ndarray:
@@ -37,7 +39,9 @@ def _choose(*choices: tuple[np.ndarray | bool, Points]) -> Points:
     return points
 
 
-def _sweep_into(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
+def _sweep_into(
+    hand: Points, thing: Points, goal: Points, opening: Widths
+) -> tuple[Points, np.ndarray]:
     above = _near(hand, thing, [0, 1], 0.03)
     down = np.abs(hand[:, 2] - thing[:, 2]) < 0.04
     place = _choose(
@@ -48,7 +52,9 @@ def _sweep_into(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.n
     return place, np.where(above & down, CLOSED, OPEN)
 
 
-def _button_press(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
+def _button_press(
+    hand: Points, thing: Points, goal: Points, opening: Widths
+) -> tuple[Points, np.ndarray]:
     ahead = _near(hand, _from(thing, 0.0, 0.0, -0.07), [0, 2], 0.03)
     before = _from(thing, 0.0, -0.12, -0.07)
     before[:, 1] = np.minimum(hand[:, 1], before[:, 1])
@@ -56,7 +62,9 @@ def _button_press(hand: Points, thing: Points, goal: Points) -> tuple[Points, np
     return place, np.full(len(hand), CLOSED)
 
 
-def _door_open(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
+def _door_open(
+    hand: Points, thing: Points, goal: Points, opening: Widths
+) -> tuple[Points, np.ndarray]:
     handle = _from(thing, -0.05, 0.0, 0.0)
     beside = _near(hand, handle, [0, 1], 0.12)
     down = np.abs(hand[:, 2] - handle[:, 2]) < 0.04
@@ -68,7 +76,9 @@ def _door_open(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.nd
     return place, np.full(len(hand), CLOSED)
 
 
-def _drawer_open(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
+def _drawer_open(
+    hand: Points, thing: Points, goal: Points, opening: Widths
+) -> tuple[Points, np.ndarray]:
     handle = _from(thing, 0.0, 0.0, -0.02)
     above = _near(hand, handle, [0, 1], 0.06)
     down = np.abs(hand[:, 2] - handle[:, 2]) < 0.04
@@ -80,7 +90,9 @@ def _drawer_open(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.
     return place, np.full(len(hand), OPEN)
 
 
-def _plate_slide(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
+def _plate_slide(
+    hand: Points, thing: Points, goal: Points, opening: Widths
+) -> tuple[Points, np.ndarray]:
     before = _from(thing, 0.0, -0.055, 0.03)
     aligned = _near(hand, before, [0, 1], 0.03)
     down = np.abs(hand[:, 2] - before[:, 2]) < 0.04
@@ -88,27 +100,29 @@ def _plate_slide(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.
     return place, np.full(len(hand), CLOSED)
 
 
-_BIN = np.array([0.12, 0.7, 0.02])
+_BIN = np.array([0.12, 0.7, 0.03])
+"""Where the block shall be let down, m."""
 
 
-def _bin_picking(hand: Points, thing: Points, goal: Points) -> tuple[Points, np.ndarray]:
-    cube = _from(thing, 0.0, 0.0, 0.03)
-    above = _near(hand, cube, [0, 1], 0.02)
-    down = np.abs(hand[:, 2] - cube[:, 2]) < 0.03
-    held = _near(hand, cube, [0, 1], 0.04) & (np.abs(hand[:, 2] - cube[:, 2]) < 0.05)
-    lifted = hand[:, 2] > 0.16
-    over = _near(hand, np.broadcast_to(_BIN, hand.shape), [0], 0.03)
-    target = np.broadcast_to(_BIN, hand.shape)
-    carry = np.concatenate([target[:, :2], np.full((len(hand), 1), 0.2)], axis=1)
+def _bin_picking(
+    hand: Points, thing: Points, goal: Points, opening: Widths
+) -> tuple[Points, np.ndarray]:
+    above = _near(hand, thing, [0, 1], 0.02)
+    around = _near(hand, thing, [0, 1], 0.03) & (hand[:, 2] - thing[:, 2] < 0.05)
+    up = _near(hand, thing, [0, 1], 0.04) & (thing[:, 2] > 0.05)
+    held = (around & (opening < 0.8)) | (up & (hand[:, 2] - thing[:, 2] < 0.06))
+    over = np.abs(hand[:, 0] - _BIN[0]) < 0.03
+    lifted = hand[:, 2] > 0.15
+    across = np.broadcast_to(np.array([_BIN[0], _BIN[1], 0.2]), hand.shape)
     lift = np.concatenate([hand[:, :2], np.full((len(hand), 1), 0.3)], axis=1)
     place = _choose(
-        (held & over, target),
-        (held & lifted, carry),
-        (held & down, lift),
-        (~above, _from(cube, 0.0, 0.0, 0.12)),
-        (True, cube),
+        (held & over, np.broadcast_to(_BIN, hand.shape)),
+        (held & lifted, across),
+        (held, lift),
+        (~above, _from(thing, 0.0, 0.0, 0.15)),
+        (True, _from(thing, 0.0, 0.0, 0.02)),
     )
-    return place, np.where(held, CLOSED, OPEN)
+    return place, np.where(around | up, CLOSED, OPEN)
 
 
 class Graded(NamedTuple):
@@ -152,6 +166,8 @@ def expert_action(
     seen = observation.astype(np.float64)
     shift = np.zeros((len(seen), 3)) if displaced_m is None else displaced_m
     hand = seen[:, HAND]
-    point, grip = GRADED[task].aim(hand, seen[:, OBJECT] + shift, seen[:, GOAL] + shift)
+    point, grip = GRADED[task].aim(
+        hand, seen[:, OBJECT] + shift, seen[:, GOAL] + shift, seen[:, OPENING]
+    )
     command = np.concatenate([GAIN * (point - hand), grip[:, None]], axis=1)
     return np.clip(command, -1.0, 1.0).astype(np.float32)
