@@ -29,6 +29,7 @@ EXAMPLES = {
         ("sparse/HandlePress-v3", {"max_episode_steps": 40}, False),
         ("sparse/Fork-v0", {}, False),
     ],
+    "dense/": [("dense/SweepInto-v3", {"max_episode_steps": 20}, False)],
     # Extras: played where they are installed.
     "ogbench/": [("ogbench/cube-single-singletask-v0", {}, False)],
     "robosuite/": [("robosuite/lift", {}, False)],

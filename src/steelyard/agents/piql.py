@@ -193,8 +193,17 @@ class PIQL(eqx.Module):
         critics = make_ensemble(lambda k: MLP(inputs, 1, config.hidden, key=k), 2, critic_key)
         value = MLP(size, 1, config.hidden, key=value_key)
         adam = optax.adam(config.learning_rate)
-        states = [start_optimiser(adam, net) for net in (actor, critics, value)]
-        return cls(actor, critics, critics, value, *states, normaliser, config)
+        return cls(
+            actor=actor,
+            critics=critics,
+            target_critics=critics,
+            value=value,
+            actor_state=start_optimiser(adam, actor),
+            critic_state=start_optimiser(adam, critics),
+            value_state=start_optimiser(adam, value),
+            normaliser=normaliser,
+            config=config,
+        )
 
     def act(
         self, observation: Float[Array, "batch obs"], key: PRNGKeyArray, deterministic: bool

@@ -266,7 +266,10 @@ def film(
         action = np.clip(spec.to_learner_units(episode.actions), -1.0, 1.0)
         recordings.append(Recording(start[0], action))
     try:
-        film_before_after(network.env, {}, segments.control_timestep, *recordings, folder)
+        before_film, after_film = recordings
+        film_before_after(
+            network.env, {}, segments.control_timestep, before_film, after_film, folder
+        )
     except (ValueError, ImportError) as error:
         print(f"no videos: {error}")
         return

@@ -55,7 +55,7 @@ def utilities(segments: Segments, config: JudgeConfig) -> Float[np.ndarray, " it
     if config.utility == "last_reward":
         last = segments.valid.sum(axis=1) - 1
         return reward[np.arange(len(segments)), last]
-    return reward @ (config.gamma ** np.arange(segments.steps))
+    return np.asarray(reward @ (config.gamma ** np.arange(segments.steps)))
 
 
 def rate(

@@ -80,8 +80,8 @@ class Pairs:
 
     def take(self, which: np.ndarray) -> "Pairs":
         """Some of the pairs."""
-        arrays = [a[which] for a in (self.winner, self.loser, self.label, self.strength)]
-        return Pairs(*arrays, self.annotator[which], self.names)
+        fields = ("winner", "loser", "label", "strength", "annotator")
+        return dataclasses.replace(self, **{name: getattr(self, name)[which] for name in fields})
 
     def oriented(self) -> set[tuple[int, int, float]]:
         """Pairs as a set, ties in the order of their numbers; for tests and displays."""
@@ -273,9 +273,9 @@ def annotator_agreement(pairs: Pairs) -> Float[np.ndarray, " pair"]:
 def combine(parts: Sequence[Pairs]) -> Pairs:
     """Pairs of several sources, with the names of all annotators."""
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
-    arrays = [
-        np.concatenate([getattr(part, field) for part in parts])
+    joined = {
+        field: np.concatenate([getattr(part, field) for part in parts])
         for field in ("winner", "loser", "label", "strength")
-    ]
+    }
     who = [np.array([names.index(n) for n in p.names], int)[p.annotator] for p in parts]
-    return Pairs(*arrays, np.concatenate(who), names)
+    return Pairs(**joined, annotator=np.concatenate(who), names=names)

@@ -156,13 +156,22 @@ def evaluate(policies: Sequence[SACPolicy], settings: Base | Tuned) -> Outcome:
     return play(modes, settings.env, starts, len(policies), settings.eval_steps)
 
 
+def outcome_of(cells: Sequence[Cell], store: Store) -> Outcome:
+    """What finished runs achieved on the same starts."""
+    results = [store.folder(cell).read("result.json") or {} for cell in cells]
+    success, returns, length = (
+        np.array([result[name] for result in results]) for name in ("success", "returns", "length")
+    )
+    return Outcome(success.astype(bool), returns, length)
+
+
 def _score(group: RunGroup, outcome: Outcome, before: Outcome) -> None:
     """Write what each run achieved, and whether it is better than what it started from."""
     rates = win_rate(outcome.returns, before.returns)
     for i in group.alive:
         kept = bool(rates[i] >= 0.5)
         more = {
-            "returns": [round(float(x), 3) for x in outcome.returns[i]],
+            "returns": [float(x) for x in outcome.returns[i]],
             "win_rate": float(rates[i]),
             "accepted": kept,
             "accepted_success": float((outcome if kept else before).success[i].mean()),
@@ -243,7 +252,7 @@ def _tune(cells: Sequence[Cell], group: RunGroup, store: Store, tick: Ticker) ->
         run = dataclasses.replace(settings.cpl, agent=of_network(settings.cpl.agent, network))
         trained = train_cpl(run, spec, group, data, actors, tick)
     policies = [SACPolicy(take_run(trained, i).actor, normalisers[i]) for i in range(len(cells))]
-    before = evaluate([load_policy(store.folder(base_of(c)).path)[1] for c in cells], settings)
+    before = outcome_of([base_of(cell) for cell in cells], store)
     for i in group.alive:
         save_policy(group.folders[i], network, policies[i].actor, normalisers[i])
     _score(group, evaluate(policies, settings), before)

@@ -81,7 +81,7 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
         arm=cell.arm,
         seed=cell.seed,
         axes=dict(cell.axes),
-        metrics=_metrics(result, rows),
+        metrics=_metrics(result, rows, told_of(cell)),
         per_start_returns=tuple(result.get("success", ())),
         curve=(),
         seconds=round(result.get("seconds", status.get("seconds", 0.0)) / together, 2),
@@ -98,7 +98,18 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     )
 
 
-def _metrics(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def told_of(cell: Cell) -> tuple[str, ...]:
+    """What is worth telling of an arm's learning: of a clone nothing but what was held out."""
+    if not isinstance(cell.config, Tuned):
+        return ()
+    names = tuple(metric.name for metric in LEARNED)
+    own = "train/" if cell.config.learner == "cpl" else "heldout/"
+    return tuple(n for n in names if n.startswith((own, "heldout/")))
+
+
+def _metrics(
+    result: dict[str, Any], rows: list[dict[str, Any]], told: tuple[str, ...]
+) -> dict[str, Any]:
     if "success" not in result:
         return {}
     found: dict[str, Any] = {
@@ -107,7 +118,7 @@ def _metrics(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, An
         "win_rate": round(result["win_rate"], 4),
         "return": round(float(np.mean(result["returns"])), 2),
     }
-    for name in (m.name for m in LEARNED):
+    for name in told:
         values = [row[name] for row in rows if row.get(name) is not None]
         if values:
             found[name] = round(float(values[-1]), 4)
