@@ -125,6 +125,37 @@ def steps_table(results: Path) -> str:
     return "\n\n".join([*blocks, told])
 
 
+SCORES = {"episode_return": 1, "f1": 3, "f1_micro": 3, "onset_f1": 3}
+"""Columns of a pianist's scores, and decimals."""
+
+
+def twinkle_table(results: Path) -> str:
+    """SAC's checkpoints on a song, and what judgements made of the last one."""
+    found = json.loads((results / "benchmarks" / "piano_twinkle.json").read_text())
+    rows = [["Policy", "Frames", "Wall time, s", "Return", "F1", "F1 micro", "F1 of onsets"]]
+    rows.append(["---", *["---:"] * 6])
+    for own in found["sac"]["policies"]:
+        if "noise" not in own["policy"]:
+            told = ["–" if own[n] is None else f"{own[n]:,.0f}" for n in ("frames", "seconds")]
+            rows.append([own["policy"], *told, *(f"{own[k]:.{d}f}" for k, d in SCORES.items())])
+    tuned = [["CPL", "Return", "F1", "F1 micro", "F1 of onsets", "Change of action"]]
+    tuned.append(["---", *["---:"] * 5])
+    cpl = found["cpl"]
+    scores = [("before", "before", cpl["runs"][0])]
+    scores += [(f"{run['steps']} updates", "after", run) for run in cpl["runs"]]
+    for title, side, run in scores:
+        cells = [f"{run[f'{side}/{name}']:.{d}f}" for name, d in SCORES.items()]
+        jerk = cpl["jerk"]["before" if side == "before" else str(run["steps"])]
+        tuned.append([title, *cells, f"{jerk:.4f}"])
+    first, second = ("\n".join(f"| {' | '.join(r)} |" for r in t) for t in (rows, tuned))
+    return (
+        f"{first}\n\nSeed {found['sac']['seed']}; {found['sac']['note']}: "
+        f"`{found['sac']['command']}`.\n\n{second}\n\n{cpl['ratings']} ratings, {cpl['pairs']} "
+        f"pairs, {cpl['ties']} ties: {cpl['judge']}. Change of action: mean square from one step "
+        "to the next, smaller is smoother."
+    )
+
+
 def _at(scores: dict) -> list[float]:
     return [scores[f"fde_m {s}"]["mean"] for s in (1, 2)]
 
@@ -132,6 +163,7 @@ def _at(scores: dict) -> list[float]:
 BENCHMARKS = {
     "benchmarks/car_sysid": ("benchmarks/car_sysid.json", sysid_table),
     "benchmarks/cpl_steps": ("benchmarks/cpl_steps.json", steps_table),
+    "benchmarks/piano_twinkle": ("benchmarks/piano_twinkle.json", twinkle_table),
     "benchmarks/acfql_cost": ("benchmarks/acfql_cost.json", draws_table),
     "benchmarks/score_judging": ("benchmarks/score_judging/raw.jsonl", judging_table),
 }

@@ -72,6 +72,9 @@ def test_a_run_from_judgements_to_a_tuned_policy(judged, tmp_path, capsys):
     first = run / "checkpoints" / "checkpoint_000400.safetensors"
     main(tuned(first, dataset, "--runs", str(tmp_path)))
     assert len(list((tmp_path / "train_cpl").iterdir())) == 2
+    capsys.readouterr()
+    main(["evaluate", str(folder), "--episodes", "3", "--steps", "20"])
+    assert "3 fixed start states" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import tyro
 
-from steelyard.cli import dynamics_runs, off_on_runs, residual_runs
+from steelyard.cli import dynamics_runs, judged_runs, off_on_runs, residual_runs
 from steelyard.envs.performance import Performance
 from steelyard.envs.robopianist_songs import PREFIX as PIANO
 from steelyard.evaluation.evaluator import Evaluator
@@ -53,6 +53,10 @@ def main(arguments: list[str]) -> None:
         dynamics_runs.evaluate(arguments[1:])
     elif off_on_runs.is_off_on_run(arguments[1:]):
         {"evaluate": off_on_runs.evaluate, "render": off_on_runs.render}[arguments[0]](
+            arguments[1:]
+        )
+    elif judged_runs.is_judged_run(arguments[1:]):
+        {"evaluate": judged_runs.evaluate, "render": judged_runs.render}[arguments[0]](
             arguments[1:]
         )
     elif residual_runs.is_residual_run(arguments[1:]):

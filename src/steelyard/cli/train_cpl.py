@@ -4,11 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 
 from steelyard.agents.cpl import CPLConfig
+from steelyard.cli.judged_runs import recorded
 from steelyard.data.judgement_files import read_judgements
 from steelyard.data.preferences import (
     PairConfig,
@@ -22,10 +22,8 @@ from steelyard.data.preferences import (
 )
 from steelyard.data.segments import ARRAYS, Segments, file_hash, load_segments
 from steelyard.envs.registry import env_spec
-from steelyard.envs.seeding import evaluation_seeds
-from steelyard.evaluation.films import Recording, film_before_after
+from steelyard.evaluation.films import film_before_after
 from steelyard.evaluation.music import make_evaluator
-from steelyard.evaluation.rollouts import record_episodes
 from steelyard.evaluation.success import win_rate
 from steelyard.studies.hardware import hardware, use_device
 from steelyard.studies.piano.policies import Network, save_policy
@@ -51,7 +49,7 @@ class TrainCPL:
     """Data set of judged segments, exported by `steelyard label export`."""
     agent: Annotated[CPLConfig, PLAIN] = CPLConfig()
     """Learner."""
-    steps: int = 400
+    steps: int = 100
     """Gradient steps. Watch eval/: too many overshoot, and no held-out accuracy shows it."""
     pair_scope: PairScope = "window"
     """Which rated segments are compared."""
@@ -63,7 +61,7 @@ class TrainCPL:
     """How far the likelihood of better segments may fall, with --early-stop."""
     log_interval: int = 25
     """Steps between rows of metrics."""
-    eval_interval: int = 100
+    eval_interval: int = 25
     """Steps between evaluations."""
     eval_episodes: int = 1
     """Fixed start states, one episode each."""
@@ -254,19 +252,8 @@ def film(
     network: Network, segments: Segments, before: SACPolicy, after: SACPolicy, folder: Path
 ) -> None:
     """Film the first evaluation episode before and after; a task that cannot be drawn is told."""
-    spec = env_spec(network.env)
-    recordings = []
-    for policy in (before, after):
-        stacked = stack_runs([policy])
-        act = jax.jit(jax.vmap(lambda p, o: jax.vmap(p.mode)(o)))
-        start = evaluation_seeds(1)
-        episode = record_episodes(
-            lambda o, s=stacked, a=act: np.asarray(a(s, o)), network.env, start, 1
-        )[0][0]
-        action = np.clip(spec.to_learner_units(episode.actions), -1.0, 1.0)
-        recordings.append(Recording(start[0], action))
+    before_film, after_film = (recorded(network, p, 1)[0] for p in (before, after))
     try:
-        before_film, after_film = recordings
         film_before_after(
             network.env, {}, segments.control_timestep, before_film, after_film, folder
         )

@@ -75,7 +75,7 @@ class Part:
     """Implicit Q-learning of P-IQL."""
     piql_steps: int = 2_000
     """Its gradient steps."""
-    eval_episodes: int = 50
+    eval_episodes: int = 30
     """Fixed start states, one episode each."""
     eval_steps: int = 160
     """Steps of such an episode."""
