@@ -50,11 +50,11 @@ class JudgeConfig:
 def utilities(segments: Segments, config: JudgeConfig) -> Float[np.ndarray, " item"]:
     """What each segment is worth to the judge."""
     if config.utility == "success":
-        return (segments.success & segments.valid).any(axis=1).astype(np.float64)
+        return np.asarray((segments.success & segments.valid).any(axis=1), np.float64)
     reward = np.where(segments.valid, segments.reward, 0.0).astype(np.float64)
     if config.utility == "last_reward":
         last = segments.valid.sum(axis=1) - 1
-        return reward[np.arange(len(segments)), last]
+        return np.asarray(reward[np.arange(len(segments)), last])
     return np.asarray(reward @ (config.gamma ** np.arange(segments.steps)))
 
 
