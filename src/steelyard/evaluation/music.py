@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from steelyard.envs.performance import Performance, played_notes
-from steelyard.envs.registry import make_env
 from steelyard.envs.robopianist import RoboPianistEnv
 from steelyard.envs.robopianist_songs import PREFIX
 from steelyard.evaluation.evaluator import Evaluator
+from steelyard.evaluation.rollouts import rollout
 
 ONSET_TOLERANCE_S = 0.05
 __all__ = ["MusicEvaluator", "make_evaluator", "music_metrics", "onset_f1", "played_notes"]
@@ -108,29 +108,17 @@ class MusicEvaluator(Evaluator):
         Returns:
             Returns ``[seed, start]`` and the performances by seed and start.
         """
-        policies = self.policies(agents)
-        envs = [make_env(self.env_id, self.starts) for _ in range(self.runs)]
-        spec, starts = envs[0].spec, range(len(self.starts))
-        observation = np.stack([env.reset() for env in envs])
-        returns = np.zeros((self.runs, len(self.starts)))
-        played: list[list[Performance | None]] = [[None for _ in starts] for _ in envs]
-        for _ in range(spec.max_episode_steps):
-            action = np.asarray(policies(observation))
-            able = np.asarray(np.isfinite(action).all(axis=2))
-            action = np.where(able[..., None], action, 0.0)
-            steps = [env.step(a) for env, a in zip(envs, action, strict=True)]
-            observation = np.stack([step.observation for step in steps])
-            for run, (env, step) in enumerate(zip(envs, steps, strict=True)):
+        shape = (self.runs, len(self.starts))
+        returns = np.zeros(shape)
+        played: dict[tuple[int, int], Performance] = {}
+        for moment in rollout(self.policies(agents), self.env_id, self.starts, self.runs):
+            returns += np.where(moment.alive, moment.step.reward, 0.0)
+            for run, start in np.argwhere(moment.alive & moment.step.ended).tolist():
+                env = moment.envs[run]
                 assert isinstance(env, RoboPianistEnv)
-                for start in starts:
-                    if played[run][start] is None:
-                        earned = step.reward[start] if able[run, start] else np.nan
-                        returns[run, start] += earned
-                        if step.ended[start]:
-                            played[run][start] = env.performance(start)
-        for env in envs:
-            env.close()
-        return returns, [[p for p in own if p is not None] for own in played]
+                played[run, start] = env.performance(start)
+        own = [[played[run, start] for start in range(shape[1])] for run in range(shape[0])]
+        return returns, own
 
     def returns(self, agents: Any) -> np.ndarray:
         """Undiscounted return per run and start, ``[seed, start]`` float64."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steelyard.data.episode import Episode
-from steelyard.envs.base import Step
+from steelyard.envs.base import Step, VectorEnv
 from steelyard.envs.registry import make_env
 
 Policies = Callable[[np.ndarray], np.ndarray]
@@ -24,15 +24,23 @@ class Moment(NamedTuple):
         action: What was done, in environment units.
         step: What came of it.
         alive: Which episodes had not ended before this step.
+        envs: The environments, one pool a run, for what a step does not tell; ask at once.
     """
 
     observation: np.ndarray
     action: np.ndarray
     step: Step
     alive: np.ndarray
+    envs: Sequence[VectorEnv]
 
 
-def rollout(policies: Policies, env_id: str, starts: Sequence[int], runs: int) -> Iterator[Moment]:
+def rollout(
+    policies: Policies,
+    env_id: str,
+    starts: Sequence[int],
+    runs: int,
+    steps: int | None = None,
+) -> Iterator[Moment]:
     """Play one episode per run and start seed, all at once, until the last one ends.
 
     A policy whose action is not finite does nothing in that step and earns NaN, so that a run which
@@ -43,19 +51,21 @@ def rollout(policies: Policies, env_id: str, starts: Sequence[int], runs: int) -
         env_id: Task.
         starts: Start seeds, the same for every run.
         runs: How many policies there are.
+        steps: Most steps of an episode; none for the task's own limit.
     """
     envs = [make_env(env_id, starts) for _ in range(runs)]
     spec = envs[0].spec
     observation = np.stack([env.reset() for env in envs])
     alive = np.ones((runs, len(starts)), bool)
-    for _ in range(spec.max_episode_steps):
+    limit = spec.max_episode_steps
+    for _ in range(limit if steps is None else min(steps, limit)):
         action = spec.to_env_units(np.asarray(policies(observation)))
         able = np.asarray(np.isfinite(action).all(axis=2))
         played = np.where(able[..., None], action, spec.action_centre)
-        steps = [env.step(a) for env, a in zip(envs, played, strict=True)]
-        step = Step(*(np.stack(parts) for parts in zip(*steps, strict=True)))
+        moved = [env.step(a) for env, a in zip(envs, played, strict=True)]
+        step = Step(*(np.stack(parts) for parts in zip(*moved, strict=True)))
         step = step._replace(reward=np.where(able, step.reward, np.float32(np.nan)))
-        yield Moment(observation, action, step, alive)
+        yield Moment(observation, action, step, alive, envs)
         alive = alive & ~step.ended
         observation = step.observation
         if not alive.any():

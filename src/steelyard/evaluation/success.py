@@ -3,14 +3,13 @@
 Data flow: policies of several runs and start seeds → one episode each → success, return, length.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from steelyard.envs.registry import make_env
-from steelyard.evaluation.rollouts import Policies
+from steelyard.evaluation.rollouts import Moment, Policies, rollout
 
 AT_ONCE = 128
 """Episodes played at once, of all runs together; a simulated arm takes some 20 MB."""
@@ -31,12 +30,7 @@ class Outcome(NamedTuple):
 
 
 def play(
-    policies: Policies,
-    env: str,
-    starts: Sequence[int],
-    runs: int,
-    steps: int | None = None,
-    options: Mapping[str, Any] | None = None,
+    policies: Policies, env: str, starts: Sequence[int], runs: int, steps: int | None = None
 ) -> Outcome:
     """Play one episode per run and start.
 
@@ -45,50 +39,33 @@ def play(
         env: Task.
         starts: Start seeds, the same for every run.
         runs: How many policies there are.
-        steps: Steps of an episode; none for the task's own limit.
-        options: What to build the task with.
+        steps: Most steps of an episode; none for the task's own limit.
     """
     together = max(1, AT_ONCE // runs)
     parts = [
-        _played(policies, env, starts[i : i + together], runs, steps, dict(options or {}))
+        _played(policies, env, starts[i : i + together], runs, steps)
         for i in range(0, len(starts), together)
     ]
     return Outcome(*(np.concatenate(values, axis=1) for values in zip(*parts, strict=True)))
 
 
 def _played(
-    policies: Policies,
-    env: str,
-    starts: Sequence[int],
-    runs: int,
-    steps: int | None,
-    options: dict[str, Any],
+    policies: Policies, env: str, starts: Sequence[int], runs: int, steps: int | None
 ) -> Outcome:
-    # One pool for each run would step them one after the other; a pool refuses equal seeds.
-    pools = [make_env(env, starts, **options) for _ in range(runs)]
-    spec = pools[0].spec
-    observation = np.stack([pool.reset() for pool in pools])
-    shape = observation.shape[:2]
-    alive, success = np.ones(shape, bool), np.zeros(shape, bool)
-    returns, length = np.zeros(shape), np.zeros(shape, np.int64)
-    limit = spec.max_episode_steps if steps is None else min(steps, spec.max_episode_steps)
-    for _ in range(limit):
-        action = np.asarray(policies(observation))
-        able = np.asarray(np.isfinite(action).all(axis=2))
-        played = spec.to_env_units(np.where(able[..., None], action, 0.0))
-        moved = [pool.step(own) for pool, own in zip(pools, played, strict=True)]
-        reached = np.stack([getattr(p, "succeeded", np.zeros(shape[1], bool)) for p in pools])
-        reward = np.stack([step.reward for step in moved])
-        success |= alive & reached & able
-        returns += np.where(alive, np.where(able, reward, np.nan), 0.0)
-        length += alive
-        alive = alive & ~np.stack([step.ended for step in moved])
-        observation = np.stack([step.observation for step in moved])
-        if not alive.any():
-            break
-    for pool in pools:
-        pool.close()
+    shape = (runs, len(starts))
+    success, returns, length = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, np.int64)
+    for moment in rollout(policies, env, starts, runs, steps):
+        reward = moment.step.reward
+        success |= moment.alive & reached(moment) & np.isfinite(reward)
+        returns += np.where(moment.alive, reward, 0.0)
+        length += moment.alive
     return Outcome(success, returns, length)
+
+
+def reached(moment: Moment) -> Bool[np.ndarray, "run start"]:
+    """Which steps were at the task's goal; none where a task does not say so."""
+    never = np.zeros(moment.alive.shape[1], bool)
+    return np.stack([getattr(env, "succeeded", never) for env in moment.envs])
 
 
 def win_rate(

@@ -15,9 +15,11 @@ import numpy as np
 
 from steelyard.data.segments import PlayedEpisodes, Segments
 from steelyard.envs.dense import CONTROL_TIMESTEP
-from steelyard.envs.registry import make_env
+from steelyard.envs.registry import env_spec
 from steelyard.envs.scripted.graded import GRADED, expert_action
 from steelyard.envs.seeding import start_seeds
+from steelyard.evaluation.rollouts import rollout
+from steelyard.evaluation.success import reached
 from steelyard.numerics.contrastive import clipped_gaussian
 from steelyard.training.checkpoint import stack_runs
 from steelyard.training.group import Ticker
@@ -113,7 +115,7 @@ def record_scripted(
 
     seeds = start_seeds(seed, len(players))
     return record_segments(
-        env, {}, seeds, players, modes, names, config, CONTROL_TIMESTEP, random, tick
+        env, seeds, players, modes, names, config, CONTROL_TIMESTEP, random, tick
     )
 
 
@@ -150,7 +152,6 @@ def record_checkpoints(
 
     return record_segments(
         env,
-        {},
         start_seeds(seed, len(players)),
         players,
         modes,
@@ -195,7 +196,6 @@ def generation_steps(players: int, config: GenerationConfig) -> int:
 
 def record_segments(
     env: str,
-    env_options: dict[str, Any],
     seeds: Sequence[int],
     players: Sequence[Player],
     modes: Callable[[int, int], Modes],
@@ -213,7 +213,6 @@ def record_segments(
 
     Args:
         env: Task.
-        env_options: What to build it with.
         seeds: One an episode.
         players: Likewise.
         modes: Place of the first episode of a part, and their number, to their policies.
@@ -234,7 +233,6 @@ def record_segments(
         parts.append(
             _play(
                 env,
-                env_options,
                 seeds[own],
                 np.array([player.noise for player in players[own]], np.float32),
                 modes(first, len(seeds[own])),
@@ -244,12 +242,11 @@ def record_segments(
             )
         )
     played = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _cut(env, env_options, seeds, players, checkpoints, config, control_timestep, played)
+    return _cut(env, seeds, players, checkpoints, config, control_timestep, played)
 
 
 def _play(
     env: str,
-    env_options: dict[str, Any],
     seeds: Sequence[int],
     noise: np.ndarray,
     modes: Modes,
@@ -258,39 +255,35 @@ def _play(
     tick: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """Play episodes together; columns ``[episode, step, ...]``."""
-    simulator = make_env(env, seeds, **env_options)
-    spec = simulator.spec
-    steps = min(steps, spec.max_episode_steps)
-    observation = simulator.reset()
-    alive = np.ones(len(seeds), bool)
-    rows: list[dict[str, np.ndarray]] = []
-    for step in range(steps):
-        mode = modes(observation)
+    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def policies(observation: np.ndarray) -> np.ndarray:
+        mode = modes(observation[0])
         drawn = random.standard_normal(mode.shape).astype(np.float32)
         action = np.clip(mode + noise[:, None] * drawn, -1.0, 1.0).astype(np.float32)
-        moved = simulator.step(spec.to_env_units(action))
-        succeeded = getattr(simulator, "succeeded", np.zeros(len(seeds), bool))
+        chosen.append((mode.astype(np.float32), action))
+        return action[None]
+
+    rows: list[dict[str, np.ndarray]] = []
+    for moment in rollout(policies, env, seeds, 1, steps):
+        mode, action = chosen[-1]
+        step = moment.step
         rows.append(
             {
-                "observation": observation,
-                "mode": mode.astype(np.float32),
+                "observation": moment.observation[0],
+                "mode": mode,
                 "action": action,
-                "reward": moved.reward,
-                "terminated": moved.terminated,
-                "truncated": moved.truncated,
-                "success": np.asarray(succeeded, bool).copy(),
-                "next_observation": moved.next_observation,
-                "valid": alive.copy(),
+                "reward": step.reward[0],
+                "terminated": step.terminated[0],
+                "truncated": step.truncated[0],
+                "success": reached(moment)[0],
+                "next_observation": step.next_observation[0],
+                "valid": moment.alive[0],
             }
         )
-        alive &= ~moved.ended
-        observation = moved.observation
-        tick(step + 1)
-        if not alive.any():
-            break
-    simulator.close()
+        tick(len(rows))
     columns = {name: np.stack([row[name] for row in rows], 1) for name in rows[0]}
-    missing = steps - len(rows)
+    missing = min(steps, env_spec(env).max_episode_steps) - len(rows)
     if missing:
         columns = {
             name: np.pad(x, [(0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2)])
@@ -304,7 +297,6 @@ def _play(
 
 def _cut(
     env: str,
-    env_options: dict[str, Any],
     seeds: Sequence[int],
     players: Sequence[Player],
     checkpoints: tuple[str, ...],
@@ -324,7 +316,7 @@ def _cut(
     last = np.maximum(columns["valid"].sum(1) - 1, 0)
     segments = Segments(
         env=env,
-        env_options=env_options,
+        env_options={},
         control_timestep=control_timestep,
         observation=columns["observation"],
         action=columns["action"],
