@@ -9,12 +9,12 @@ from steelyard.numerics.contrastive import (
     clipped_gaussian,
     davidson,
     effective_alpha,
-    log_tanh_slope,
     preference_loss,
     segment_score,
     squared_error,
     tanh_gaussian,
 )
+from steelyard.numerics.gaussian import log_tanh_slope
 
 LN2 = float(np.log(2.0))
 

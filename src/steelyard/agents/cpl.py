@@ -20,7 +20,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
-from steelyard.nets import ACTIVATIONS, TanhGaussian
+from steelyard.nets import (
+    ACTIVATIONS,
+    TanhGaussian,
+    choose_tanh_normal,
+)
 from steelyard.numerics.contrastive import (
     AlphaScale,
     Likelihood,
@@ -154,9 +158,7 @@ class CPL(eqx.Module):
     ) -> Float[Array, "batch act"]:
         """The policy's mode, or a draw of the squashed Gaussian."""
         mean, log_std = jax.vmap(lambda o: self.actor(self.normaliser(o)))(observation)
-        if deterministic:
-            return jnp.tanh(mean)
-        return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+        return choose_tanh_normal(mean, log_std, key, deterministic)
 
     def update(
         self,

@@ -21,6 +21,7 @@ from steelyard.data.normalisation import Normaliser
 from steelyard.nets import (
     MLP,
     TanhGaussian,
+    choose_tanh_normal,
     make_ensemble,
     q_values,
     sample_tanh_normal,
@@ -126,9 +127,7 @@ class IPMD(eqx.Module):
     ) -> Float[Array, "batch act"]:
         """Sample actions, or return the squashed mean."""
         mean, log_std = jax.vmap(lambda o: self.actor(self.observe(o)))(observation)
-        if deterministic:
-            return jnp.tanh(mean)
-        return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+        return choose_tanh_normal(mean, log_std, key, deterministic)
 
     def update(
         self,

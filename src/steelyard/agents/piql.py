@@ -16,7 +16,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
-from steelyard.nets import ACTIVATIONS, MLP, TanhGaussian, make_ensemble, q_values
+from steelyard.nets import (
+    ACTIVATIONS,
+    MLP,
+    TanhGaussian,
+    choose_tanh_normal,
+    make_ensemble,
+    q_values,
+)
 from steelyard.numerics.contrastive import preference_loss, squared_error
 from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import polyak_update
@@ -210,9 +217,7 @@ class PIQL(eqx.Module):
     ) -> Float[Array, "batch act"]:
         """The policy's mode, or a draw of the squashed Gaussian."""
         mean, log_std = jax.vmap(lambda o: self.actor(self.normaliser(o)))(observation)
-        if deterministic:
-            return jnp.tanh(mean)
-        return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+        return choose_tanh_normal(mean, log_std, key, deterministic)
 
     def update(
         self, batch: Transition, key: PRNGKeyArray, weights: Float[Array, " batch"] | None = None

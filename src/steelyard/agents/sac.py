@@ -22,6 +22,7 @@ from steelyard.nets import (
     ACTIVATIONS,
     MLP,
     TanhGaussian,
+    choose_tanh_normal,
     make_ensemble,
     q_values,
     sample_tanh_normal,
@@ -146,9 +147,7 @@ class SAC(eqx.Module):
     ) -> Float[Array, "batch act"]:
         """Sample actions, or return the squashed mean."""
         mean, log_std = jax.vmap(lambda o: self.actor(self.normaliser(o)))(observation)
-        if deterministic:
-            return jnp.tanh(mean)
-        return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+        return choose_tanh_normal(mean, log_std, key, deterministic)
 
     def update(
         self, batch: Transition, key: PRNGKeyArray, weights: Float[Array, " batch"] | None = None

@@ -88,16 +88,13 @@ def record(options: MakeSegments) -> Segments:
     )
     if run is None:
         check_scripted(env)
-        with progress(f"segments of {env}", generation_steps(_count(config), config)) as tick:
+        steps = generation_steps(generation_players(config), config)
+        with progress(f"segments of {env}", steps) as tick:
             return record_scripted(env, config, options.seed, tick)
     policies = spread(load_sac_policies(run), options.last)
-    players = generation_players(config, len(policies))
-    with progress(f"segments of {env}", generation_steps(players, config)) as tick:
+    steps = generation_steps(generation_players(config, len(policies)), config)
+    with progress(f"segments of {env}", steps) as tick:
         return record_checkpoints(env, policies, config, options.seed, timestep, tick)
-
-
-def _count(config: GenerationConfig) -> int:
-    return generation_players(config)
 
 
 def spread(policies: list, most: int | None) -> list:

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import numpy as np
 import tyro
 
 from steelyard.envs.registry import env_spec
-from steelyard.envs.seeding import evaluation_seeds
+from steelyard.envs.robopianist_songs import PREFIX as PIANO
 from steelyard.envs.timing import control_timestep
+from steelyard.evaluation.evaluator import Evaluator
 from steelyard.evaluation.films import Recording, film_recorded
-from steelyard.evaluation.music import MusicEvaluator, make_evaluator
-from steelyard.evaluation.rollouts import Policies, record_episodes
+from steelyard.evaluation.music import make_evaluator
+from steelyard.evaluation.rollouts import record_episodes
 from steelyard.evaluation.success import play
 from steelyard.numerics.tail_statistics import wilson
 from steelyard.studies.piano.policies import NETWORK, load_policy
@@ -56,14 +56,14 @@ def evaluate(rest: Sequence[str]) -> None:
     options = tyro.cli(Evaluate, args=list(rest), prog="steelyard evaluate")
     network, policy = load_policy(options.run)
     stacked = stack_runs([policy])
-    song = make_evaluator(network.env, 1, 1)
-    if isinstance(song, MusicEvaluator):
-        for name, values in song(stacked).items():
+    song = network.env.startswith(PIANO)
+    evaluator = make_evaluator(network.env, 1, 1 if song else options.episodes)
+    if song:
+        for name, values in evaluator(stacked).items():
             print(f"{name} {float(values[0]):.3f}")
         return
-    outcome = play(
-        _modes(policy), network.env, evaluation_seeds(options.episodes), 1, options.steps
-    )
+    modes, starts = evaluator.policies(stacked), evaluator.starts
+    outcome = play(modes, network.env, starts, 1, options.steps)
     won = outcome.success[0]
     rate = wilson(int(won.sum()), len(won))
     print(f"{network.env}: {len(won)} fixed start states")
@@ -87,15 +87,10 @@ def render(rest: Sequence[str]) -> None:
 
 def recorded(network: Network, policy: SACPolicy, episodes: int) -> list[Recording]:
     """Episodes of a policy's modes from the first evaluation starts, to be played again."""
-    spec, starts = env_spec(network.env), evaluation_seeds(episodes)
-    played = record_episodes(_modes(policy), network.env, starts, 1)[0]
+    spec, evaluator = env_spec(network.env), Evaluator(network.env, 1, episodes)
+    starts, modes = evaluator.starts, evaluator.policies(stack_runs([policy]))
+    played = record_episodes(modes, network.env, starts, 1)[0]
     return [
         Recording(start, np.clip(spec.to_learner_units(episode.actions), -1.0, 1.0))
         for start, episode in zip(starts, played, strict=True)
     ]
-
-
-def _modes(policy: SACPolicy) -> Policies:
-    stacked = stack_runs([policy])
-    act = jax.jit(jax.vmap(lambda p, o: jax.vmap(p.mode)(o)))
-    return lambda observation: np.asarray(act(stacked, observation))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from steelyard.nets.mlp import MLP
+from steelyard.numerics.gaussian import log_tanh_slope
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
@@ -54,8 +55,7 @@ def tanh_normal_log_prob(
     """
     noise = (pre_tanh - mean) * jnp.exp(-log_std)
     gaussian = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2.0 * jnp.pi)
-    squash = 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
-    return jnp.sum(gaussian - squash)
+    return jnp.sum(gaussian - log_tanh_slope(pre_tanh))
 
 
 def sample_tanh_normal(
@@ -73,5 +73,23 @@ def sample_tanh_normal(
     """
     pre_tanh = mean + jnp.exp(log_std) * noise
     gaussian = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2.0 * jnp.pi)
-    squash = 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
-    return jnp.tanh(pre_tanh), jnp.sum(gaussian - squash)
+    return jnp.tanh(pre_tanh), jnp.sum(gaussian - log_tanh_slope(pre_tanh))
+
+
+def choose_tanh_normal(
+    mean: Float[Array, "*batch act"],
+    log_std: Float[Array, "*batch act"],
+    key: PRNGKeyArray,
+    deterministic: bool,
+) -> Float[Array, "*batch act"]:
+    """The action of a policy: the squashed mean, or a draw.
+
+    Args:
+        mean: Mean before squashing.
+        log_std: Log standard deviation before squashing.
+        key: Of the draw; ignored without one.
+        deterministic: Whether to take the mean.
+    """
+    if deterministic:
+        return jnp.tanh(mean)
+    return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))

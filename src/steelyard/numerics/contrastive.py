@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float
 
+from steelyard.numerics.gaussian import log_tanh_slope
+
 REFERENCE_STEPS, REFERENCE_ACTIONS = 64, 4
 """The segment length and action size for which ``α = 0.1`` was chosen (the paper's Table 6)."""
 MOST_ACTION = 1.0 - 1e-5
@@ -63,11 +65,6 @@ def tanh_gaussian(mean: Actions, log_std: Actions, action: Actions) -> PerAction
     noise = (pre_tanh - mean) * jnp.exp(-log_std)
     gaussian = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2.0 * jnp.pi)
     return jnp.sum(gaussian - log_tanh_slope(pre_tanh), axis=-1)
-
-
-def log_tanh_slope(pre_tanh: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return ``log(1 - tanh²u)`` without cancellation."""
-    return 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
 
 
 def effective_alpha(

@@ -1,5 +1,6 @@
 """A Gaussian of independent components: log-probability, entropy, and their use in policies."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -22,3 +23,8 @@ def entropy(log_std: Spread) -> Float[Array, ""]:
 def score_of_mean(action: Actions, mean: Actions, log_std: Spread) -> Actions:
     """Return the gradient of :func:`log_prob` by the mean, ``(u - μ)/σ²``."""
     return (action - mean) * jnp.exp(-2.0 * jnp.broadcast_to(log_std, mean.shape))
+
+
+def log_tanh_slope(pre_tanh: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return ``log(1 - tanh²u) = 2 (log 2 - u - softplus(-2u))``, without cancellation."""
+    return 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))

@@ -95,11 +95,30 @@ class Store:
 class Study(Protocol):
     """What a study offers to the engine and the command line."""
 
-    name: str
-    summary: str
-    config_type: type[Any]
-    presets: Mapping[str, str]
-    executor: str
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What it compares, one line."""
+        ...
+
+    @property
+    def config_type(self) -> type[Any]:
+        """Type of its configs."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, str]:
+        """What each preset is for, by name."""
+        ...
+
+    @property
+    def executor(self) -> str:
+        """The executor it prefers."""
+        ...
 
     def configure(self, preset: str, env: str | None = None) -> Any:
         """The config of a preset, for a task."""
@@ -109,7 +128,7 @@ class Study(Protocol):
         """Refuse bad input before any work starts."""
         ...
 
-    def pin(self, config: Any, store: Store) -> Any:
+    def pin(self, config: Any, store: Store, /) -> Any:
         """The config with what it leaves to the moment, such as `latest`, written out."""
         ...
 
@@ -121,7 +140,7 @@ class Study(Protocol):
         """All cells, each after its parent."""
         ...
 
-    def group_size(self, cells: Sequence[Cell]) -> int:
+    def group_size(self, cells: Sequence[Cell], /) -> int:
         """How many of these cells pay to train together."""
         ...
 
@@ -137,7 +156,7 @@ class Study(Protocol):
         ...
 
     def records(
-        self, config: Any, store: Store, preset: str, command: str
+        self, config: Any, store: Store, preset: str, command: str, /
     ) -> tuple[list[Record], StudyReport]:
         """What the finished cells measured, and how to report it."""
         ...

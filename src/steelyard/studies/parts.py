@@ -1,7 +1,9 @@
 """What studies of several parts share: checks, a run's result, and pieces of the report."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from importlib import metadata
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -10,6 +12,7 @@ from jaxtyping import Bool, Int
 from steelyard.envs.seeding import MOST_SEED
 from steelyard.reports import Metric, Panel
 from steelyard.reports.records import axes_suffix
+from steelyard.studies.cells import Cell, Store
 from steelyard.studies.hardware import hardware
 from steelyard.training.group import RunGroup
 from steelyard.training.run_folder import RunFolder, write_json
@@ -31,6 +34,37 @@ class Part(Protocol):
 
 
 AnyPart = TypeVar("AnyPart", bound=Part)
+AnyConfig = TypeVar("AnyConfig")
+
+
+def with_arms(part: AnyPart, arms: tuple[str, ...]) -> AnyPart:
+    """A part with other arms; none leaves it out."""
+    return dataclasses.replace(part, arms=arms)  # pyright: ignore
+
+
+def each_part(config: AnyConfig, kind: type[Any], change: Callable[[Any], Any]) -> AnyConfig:
+    """A config with something done to each of its parts, which are of one kind."""
+    parts = {name: change(part) for name, part in vars(config).items() if isinstance(part, kind)}
+    return dataclasses.replace(config, **parts)  # pyright: ignore
+
+
+def running(
+    parts: Mapping[str, AnyPart], arms: tuple[str, ...] | None, seeds: tuple[int, ...] | None
+) -> dict[str, AnyPart]:
+    """The parts that have arms, with a study's shortcuts written into them.
+
+    Args:
+        parts: All of them, by the name of their task in results.
+        arms: Of every part that runs; none takes each part's own.
+        seeds: Likewise.
+    """
+    given = {"arms": arms, "seeds": seeds}
+    changes: dict[str, Any] = {name: values for name, values in given.items() if values is not None}
+    return {
+        name: dataclasses.replace(part, **changes)  # pyright: ignore
+        for name, part in parts.items()
+        if part.arms
+    }
 
 
 def check_parts(
@@ -144,3 +178,24 @@ def write_outcome(
         "length": length.tolist(),
     }
     write_json(folder.path / "result.json", result)
+
+
+def record_origin(cell: Cell, store: Store) -> dict[str, Any]:
+    """Fields of a record that say which run it is of, how that ended, where and how long it ran.
+
+    Seconds are a run's share of those of its group.
+    """
+    folder = store.folder(cell)
+    status, result = folder.status(), folder.read("result.json") or {}
+    versions = folder.read("versions.json") or {}
+    seconds = result.get("seconds", status.get("seconds", 0.0))
+    return {
+        "arm": cell.arm,
+        "seed": cell.seed,
+        "seconds": round(seconds / result.get("together", 1), 2),
+        "version": versions.get("steelyard", metadata.version("steelyard")),
+        "hardware": result.get("hardware", hardware()),
+        "versions": versions,
+        "run_id": cell.id,
+        "status": status["state"],
+    }

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from steelyard.agents.sac import SACConfig
 from steelyard.data.normalisation import Normaliser
 from steelyard.envs.registry import env_spec
-from steelyard.nets import ACTIVATIONS, TanhGaussian
+from steelyard.nets import ACTIVATIONS, TanhGaussian, choose_tanh_normal
 from steelyard.training.checkpoint import load_tree, save_tree, take_run
 from steelyard.training.group import RunGroup
 from steelyard.training.plain import from_plain
@@ -43,10 +43,8 @@ class SACPolicy(eqx.Module):
         self, observation: Float[Array, "batch obs"], key: PRNGKeyArray, deterministic: bool
     ) -> Float[Array, "batch act"]:
         """Sample actions, or return the squashed mean."""
-        if deterministic:
-            return jax.vmap(self.mode)(observation)
         mean, log_std = jax.vmap(lambda o: self.actor(self.normaliser(o)))(observation)
-        return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+        return choose_tanh_normal(mean, log_std, key, deterministic)
 
 
 def save_policies(group: RunGroup, agents: Any, frames: int) -> None:

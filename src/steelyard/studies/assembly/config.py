@@ -6,6 +6,7 @@ from steelyard.agents.chunked_bc import ChunkedBCConfig
 from steelyard.agents.ppo import PPOConfig
 from steelyard.envs.registry import env_spec
 from steelyard.studies.assembly.arms import ALL, PUBLISHED, REPEATED
+from steelyard.studies.parts import running
 from steelyard.training.base_policy import BaseRun
 from steelyard.training.on_policy import OnPolicyConfig
 from steelyard.training.on_policy_update import UpdateConfig
@@ -74,18 +75,17 @@ class AssemblyConfig:
             "PegInsertSide, scarce base": self.scarce,
             "Assembly": self.nut,
         }
-        return {name: self._settled(part) for name, part in named.items() if part.arms}
+        settled = {name: self._settled(part) for name, part in named.items()}
+        return running(settled, self.arms, self.seeds)
 
     def _settled(self, part: Part) -> Part:
-        """A part with the study's shortcuts written into it."""
+        """A part with the budget and the task of its residual written into it."""
         run = part.run
         if self.timesteps is not None:
             loop = dataclasses.replace(run.loop, total_timesteps=self.timesteps)
             run = dataclasses.replace(run, loop=loop)
         base = dataclasses.replace(part.base, env=run.env)
-        arms = part.arms if self.arms is None else self.arms
-        seeds = part.seeds if self.seeds is None else self.seeds
-        return dataclasses.replace(part, run=run, base=base, arms=arms, seeds=seeds)
+        return dataclasses.replace(part, run=run, base=base)
 
 
 def configure(preset: str, env: str | None = None) -> AssemblyConfig:

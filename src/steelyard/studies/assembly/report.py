@@ -1,7 +1,6 @@
 """What the assembly study measured: records with scores, and how to tell them."""
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ from steelyard.studies.assembly.arms import ARMS, BASE
 from steelyard.studies.assembly.config import AssemblyConfig
 from steelyard.studies.assembly.plan import plan_cells
 from steelyard.studies.cells import Cell, Store
-from steelyard.studies.hardware import hardware
-from steelyard.studies.parts import expected_seeds, many_comparisons, task_panels
+from steelyard.studies.parts import expected_seeds, many_comparisons, record_origin, task_panels
 from steelyard.training.episode_window import WINDOW
 from steelyard.training.metrics import read_rows
 
@@ -132,7 +130,6 @@ def _record(
 ) -> Record:
     folder = store.folder(cell)
     status, result = folder.status(), folder.read("result.json") or {}
-    versions = folder.read("versions.json") or {}
     together = result.get("together", 1)
     notes = list(result.get("notes", []))
     if status.get("error"):
@@ -143,22 +140,15 @@ def _record(
         )
     success, first_end = result.get("success", []), least.get((cell.axes["task"], cell.seed))
     return Record(
-        arm=cell.arm,
-        seed=cell.seed,
         axes=dict(cell.axes),
         metrics=_metrics(result) | learning_metrics(rows, first_end),
         per_start_returns=tuple(success),
         curve=tuple(_point(row) for row in _thinned(rows)),
-        seconds=round(result.get("seconds", status.get("seconds", 0.0)) / together, 2),
         frames=result.get("frames"),
         epochs=None,
-        version=versions.get("steelyard", metadata.version("steelyard")),
-        hardware=result.get("hardware", hardware()),
-        versions=versions,
-        run_id=cell.id,
         parent=None if cell.parent is None else cell.parent.id,
-        status=status["state"],
         notes=tuple(notes),
+        **record_origin(cell, store),
         **common,
     )
 

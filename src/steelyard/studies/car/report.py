@@ -1,7 +1,6 @@
 """What the car study measured: records per test set, and how to tell them."""
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from steelyard.studies.car.execute import HORIZONS_S
 from steelyard.studies.car.plan import plan_cells
 from steelyard.studies.car.sources import HOLD_OUT
 from steelyard.studies.cells import Cell, Store
-from steelyard.studies.hardware import hardware
+from steelyard.studies.parts import record_origin
 from steelyard.training.metrics import read_rows
 
 METRICS = (
@@ -107,31 +106,23 @@ def _records(cell: Cell, store: Store, common: dict[str, Any]) -> list[Record]:
     folder = store.folder(cell)
     status, result = folder.status(), folder.read("result.json") or {}
     together = result.get("together", 1)
-    seconds = round(result.get("seconds", status.get("seconds", 0.0)) / together, 2)
-    versions = folder.read("versions.json") or {}
+    origin = record_origin(cell, store)
     notes = [status["error"]] if status.get("error") else []
     if together > 1:
         notes.append(f"{together} runs in one program: seconds are the program's over {together}")
     tests = result.get("tests") or {str(cell.axes["data"]): {}}
     return [
         Record(
-            arm=cell.arm,
-            seed=cell.seed,
             axes={"data": name},
             metrics=_metrics(found),
             # The hold-out is another file for each seed: its rollouts are not those of other seeds.
             per_start_returns=(() if name.startswith(HOLD_OUT) else tuple(found.get("ate_m", ()))),
             curve=_curve(folder.metrics, together) if i == 0 else (),
-            seconds=seconds if i == 0 else 0.0,
             frames=None,
             epochs=None,
-            version=versions.get("steelyard", metadata.version("steelyard")),
-            hardware=result.get("hardware", hardware()),
-            versions=versions,
-            run_id=cell.id,
             parent=None,
-            status=status["state"],
             notes=tuple(notes) if i == 0 else (),
+            **(origin if i == 0 else origin | {"seconds": 0.0}),
             **common,
         )
         for i, (name, found) in enumerate(tests.items())

@@ -1,7 +1,6 @@
 """What the imitation study measured: records with scores, and how to tell them."""
 
 import functools
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,11 @@ from steelyard.envs.registry import make_env
 from steelyard.envs.seeding import evaluation_seeds
 from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.studies.cells import Cell, Store
-from steelyard.studies.hardware import hardware
 from steelyard.studies.imitation.config import ImitationConfig
 from steelyard.studies.imitation.plan import plan_cells
 from steelyard.studies.imitation.scores import Scale, make_scale
 from steelyard.studies.imitation.sources import shared_dataset
+from steelyard.studies.parts import record_origin
 from steelyard.training.metrics import read_rows
 
 METRICS = (
@@ -137,7 +136,7 @@ def _record(
         )
     per_start = result.get("per_start_returns", [])
     value = float(np.mean(per_start)) if per_start else None
-    seconds = round(result.get("seconds", status.get("seconds", 0.0)) / together, 2)
+    origin = record_origin(cell, store)
     online = "frames" in result
     curve = [
         {
@@ -151,30 +150,24 @@ def _record(
     ]
     late = [p["score"] for p in curve[len(curve) // 2 :] if p["score"] is not None]
     if not curve and value is not None:
-        curve = [{"frames": None, "seconds": seconds, "return": value, "score": score(value)}]
+        curve = [
+            {"frames": None, "seconds": origin["seconds"], "return": value, "score": score(value)}
+        ]
     values = {"score": score(value), "return": value, **result.get("metrics", {})}
     if optimum is not None and value is not None:
         values["gap_to_optimum"] = optimum - value
     if online and late:
         values["share_of_evaluations_below_0.9"] = float(np.mean(np.asarray(late) < 0.9))
-    versions = folder.read("versions.json") or {}
     return Record(
-        arm=cell.arm,
-        seed=cell.seed,
         axes=dict(cell.axes),
         metrics=values,
         per_start_returns=tuple(round(x, 3) for x in per_start),
         curve=tuple(curve) if cell.arm != "random" else (),
-        seconds=seconds,
         frames=result.get("frames"),
         epochs=result.get("epochs"),
-        version=versions.get("steelyard", metadata.version("steelyard")),
-        hardware=result.get("hardware", hardware()),
-        versions=versions,
-        run_id=cell.id,
         parent=None if cell.parent is None else cell.parent.id,
-        status=status["state"],
         notes=tuple(notes),
+        **origin,
         **common,
     )
 

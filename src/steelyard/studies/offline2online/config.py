@@ -1,12 +1,12 @@
 """What the study is made of: its tasks, their data, sizes and presets."""
 
 import dataclasses
-from collections.abc import Callable
 
 from steelyard.agents.acfql import ACFQLConfig
 from steelyard.emphasis.trajectory_clusters import ClusterConfig
 from steelyard.envs.registry import env_spec
 from steelyard.studies.offline2online.arms import ALL, PUBLISHED, REFERENCE
+from steelyard.studies.parts import each_part, running, with_arms
 from steelyard.training.online_rl import OnlineRLConfig
 
 PRESS, DRAWER, FORK = "sparse/HandlePress-v3", "sparse/DrawerOpen-v3", "sparse/Fork-v0"
@@ -96,13 +96,7 @@ class Offline2OnlineConfig:
             "Fork": self.fork,
             self.custom.env: self.custom,
         }
-        return {name: self._settled(part) for name, part in named.items() if part.arms}
-
-    def _settled(self, part: Part) -> Part:
-        """A part with the study's shortcuts written into it."""
-        arms = part.arms if self.arms is None else self.arms
-        seeds = part.seeds if self.seeds is None else self.seeds
-        return dataclasses.replace(part, arms=arms, seeds=seeds)
+        return running(named, self.arms, self.seeds)
 
 
 def configure(preset: str, env: str | None = None) -> Offline2OnlineConfig:
@@ -128,18 +122,10 @@ def configure(preset: str, env: str | None = None) -> Offline2OnlineConfig:
         sized = dataclasses.replace(
             config.custom, env=env, regime=regime, arms=arms, cluster=cluster
         )
-        nothing = _each_part(config, lambda part: _with_arms(part, ()))
+        nothing = each_part(config, Part, lambda part: with_arms(part, ()))
         return dataclasses.replace(nothing, custom=sized)
     runs = any(part.arms for part in matching)
-    return _each_part(config, lambda part: _with_arms(part, _arms_on(part, env, runs)))
-
-
-def _each_part(
-    config: Offline2OnlineConfig, change: Callable[[Part], Part]
-) -> Offline2OnlineConfig:
-    """A config with something done to each of its parts."""
-    parts = {name: part for name, part in vars(config).items() if isinstance(part, Part)}
-    return dataclasses.replace(config, **{name: change(part) for name, part in parts.items()})
+    return each_part(config, Part, lambda part: with_arms(part, _arms_on(part, env, runs)))
 
 
 def _arms_on(part: Part, env: str, runs: bool) -> tuple[str, ...]:
@@ -196,13 +182,9 @@ def _parts() -> Offline2OnlineConfig:
     )
 
 
-def _with_arms(part: Part, arms: tuple[str, ...]) -> Part:
-    return dataclasses.replace(part, arms=arms)
-
-
 def _quick() -> Offline2OnlineConfig:
     config = _parts()
-    return dataclasses.replace(config, press=_with_arms(config.press, PUBLISHED))
+    return dataclasses.replace(config, press=with_arms(config.press, PUBLISHED))
 
 
 MEDIUM_AGENT = ACFQLConfig(
@@ -230,19 +212,19 @@ def _medium() -> Offline2OnlineConfig:
             online=MEDIUM_ONLINE,
         )
 
-    config = _each_part(config, sized)
-    return dataclasses.replace(config, press=_with_arms(config.press, REFERENCE))
+    config = each_part(config, Part, sized)
+    return dataclasses.replace(config, press=with_arms(config.press, REFERENCE))
 
 
 def _full() -> Offline2OnlineConfig:
     config = _parts()
     return dataclasses.replace(
         config,
-        press=_with_arms(config.press, ALL),
-        drawer=_with_arms(config.drawer, PUBLISHED),
-        rare_bad=_with_arms(config.rare_bad, PUBLISHED),
-        uneven=_with_arms(config.uneven, PUBLISHED),
-        fork=_with_arms(config.fork, PUBLISHED),
+        press=with_arms(config.press, ALL),
+        drawer=with_arms(config.drawer, PUBLISHED),
+        rare_bad=with_arms(config.rare_bad, PUBLISHED),
+        uneven=with_arms(config.uneven, PUBLISHED),
+        fork=with_arms(config.fork, PUBLISHED),
     )
 
 
@@ -253,8 +235,8 @@ def reference_part(env: str, regime: str | None) -> Part:
 
 def _reference() -> Offline2OnlineConfig:
     config = _parts()
-    config = _each_part(config, lambda part: reference_part(part.env, part.regime))
-    return dataclasses.replace(config, press=_with_arms(config.press, REFERENCE))
+    config = each_part(config, Part, lambda part: reference_part(part.env, part.regime))
+    return dataclasses.replace(config, press=with_arms(config.press, REFERENCE))
 
 
 def _smoke() -> Offline2OnlineConfig:

@@ -1,6 +1,5 @@
 """What the study measured: records with scores, and how to tell them."""
 
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,10 @@ import numpy as np
 from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.reports.spec import CurveSet
 from steelyard.studies.cells import Cell, Store
-from steelyard.studies.hardware import hardware
 from steelyard.studies.offline2online.arms import ARMS
 from steelyard.studies.offline2online.config import Offline2OnlineConfig
 from steelyard.studies.offline2online.plan import DATA, OFFLINE, STUDY, plan_cells
-from steelyard.studies.parts import expected_seeds, many_comparisons, task_panels
+from steelyard.studies.parts import expected_seeds, many_comparisons, record_origin, task_panels
 from steelyard.training.metrics import read_rows
 from steelyard.training.trajectory_metrics import PREFIX
 
@@ -105,7 +103,6 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     assert offline is not None, "an online phase continues an offline one"
     status, result = folder.status(), folder.read("result.json") or {}
     before = store.folder(offline).read("result.json") or {}
-    versions = folder.read("versions.json") or {}
     together = result.get("together", 1)
     rows = read_rows(folder.metrics) if status["state"] == "done" else []
     notes = [status["error"]] if status.get("error") else []
@@ -114,22 +111,15 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     start = {"frames": 0, "seconds": 0.0, "success": float(np.mean(before.get("success", [0.0])))}
     curve = [start] + [_point(row, together) for row in rows if row.get(SUCCESS) is not None]
     return Record(
-        arm=cell.arm,
-        seed=cell.seed,
         axes=dict(cell.axes),
         metrics=_metrics(result, before, curve, rows),
         per_start_returns=tuple(result.get("success", ())),
         curve=tuple(curve) if rows else (),
-        seconds=round(result.get("seconds", status.get("seconds", 0.0)) / together, 2),
         frames=result.get("frames"),
         epochs=None,
-        version=versions.get("steelyard", metadata.version("steelyard")),
-        hardware=result.get("hardware", hardware()),
-        versions=versions,
-        run_id=cell.id,
         parent=offline.id,
-        status=status["state"],
         notes=tuple(notes),
+        **record_origin(cell, store),
         **common,
     )
 

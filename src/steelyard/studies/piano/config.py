@@ -1,7 +1,6 @@
 """What the study is made of: its tasks, their segments and judges, sizes and presets."""
 
 import dataclasses
-from collections.abc import Callable
 
 from steelyard.agents.cpl import CPLConfig
 from steelyard.agents.piql import PIQLConfig, RewardConfig
@@ -9,6 +8,7 @@ from steelyard.agents.sac import SACConfig
 from steelyard.data.judges import JudgeConfig
 from steelyard.data.preferences import PairConfig
 from steelyard.envs.registry import env_spec
+from steelyard.studies.parts import each_part, running, with_arms
 from steelyard.studies.piano.arms import ALL, PUBLISHED, REFERENCE
 from steelyard.training.off_policy import OffPolicyConfig
 from steelyard.training.preferences import CPLRun
@@ -130,13 +130,7 @@ class PianoConfig:
             "Pendulum": self.pendulum,
             self.custom.env: self.custom,
         }
-        return {name: self._settled(part) for name, part in named.items() if part.arms}
-
-    def _settled(self, part: Part) -> Part:
-        """A part with the study's shortcuts written into it."""
-        arms = part.arms if self.arms is None else self.arms
-        seeds = part.seeds if self.seeds is None else self.seeds
-        return dataclasses.replace(part, arms=arms, seeds=seeds)
+        return running(named, self.arms, self.seeds)
 
 
 def configure(preset: str, env: str | None = None) -> PianoConfig:
@@ -156,15 +150,9 @@ def configure(preset: str, env: str | None = None) -> PianoConfig:
     chosen = next((name for name, part in parts.items() if part.env == env and part.arms), None)
     chosen = chosen or next((name for name, part in parts.items() if part.env == env), "custom")
     own = parts[chosen]
-    alone = _each_part(config, lambda part: dataclasses.replace(part, arms=()))
+    alone = each_part(config, Part, lambda part: with_arms(part, ()))
     kept = dataclasses.replace(own, env=env, arms=own.arms or PUBLISHED)
     return dataclasses.replace(alone, **{chosen: kept})
-
-
-def _each_part(config: PianoConfig, change: Callable[[Part], Part]) -> PianoConfig:
-    """A config with something done to each of its parts."""
-    parts = {name: part for name, part in vars(config).items() if isinstance(part, Part)}
-    return dataclasses.replace(config, **{name: change(part) for name, part in parts.items()})
 
 
 QUICK_AGENT = CPLConfig(
@@ -198,34 +186,30 @@ def _parts() -> PianoConfig:
     )
 
 
-def _with_arms(part: Part, arms: tuple[str, ...]) -> Part:
-    return dataclasses.replace(part, arms=arms)
-
-
 def _quick() -> PianoConfig:
     config = _parts()
     return dataclasses.replace(
         config,
-        sweep=_with_arms(config.sweep, PUBLISHED),
-        press=_with_arms(config.press, PUBLISHED),
+        sweep=with_arms(config.sweep, PUBLISHED),
+        press=with_arms(config.press, PUBLISHED),
     )
 
 
 def _full() -> PianoConfig:
-    config = _each_part(_parts(), lambda part: dataclasses.replace(part, ratings=300))
+    config = each_part(_parts(), Part, lambda part: dataclasses.replace(part, ratings=300))
     sixty = dataclasses.replace(config.sweep_sixty, ratings=60)
     more = {
-        name: _with_arms(getattr(config, name), PUBLISHED)
+        name: with_arms(getattr(config, name), PUBLISHED)
         for name in ("press", "bins", "door", "drawer", "plate", "sweep_noise")
     }
     mixture = {
-        name: _with_arms(getattr(config, name), (*PUBLISHED, "cpl_from_rated", "cpl_kl"))
+        name: with_arms(getattr(config, name), (*PUBLISHED, "cpl_from_rated", "cpl_kl"))
         for name in ("plate_mixture", "drawer_mixture")
     }
     return dataclasses.replace(
         config,
-        sweep=_with_arms(config.sweep, ALL),
-        sweep_sixty=_with_arms(sixty, PUBLISHED),
+        sweep=with_arms(config.sweep, ALL),
+        sweep_sixty=with_arms(sixty, PUBLISHED),
         **more,
         **mixture,
     )

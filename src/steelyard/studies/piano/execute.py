@@ -11,7 +11,8 @@ from steelyard.agents.cpl import CPLConfig
 from steelyard.agents.piql import PreferenceReward
 from steelyard.data.segments import Segments, load_segments, save_segments
 from steelyard.envs.registry import env_spec
-from steelyard.envs.seeding import evaluation_seeds
+from steelyard.envs.timing import control_timestep
+from steelyard.evaluation.evaluator import Evaluator
 from steelyard.evaluation.success import Outcome, play, win_rate
 from steelyard.studies.cells import Cell, Store, logged, open_folders
 from steelyard.studies.hardware import hardware
@@ -95,7 +96,12 @@ def _play_segments(cells: Sequence[Cell], group: RunGroup, store: Store, tick: T
                 assert cell.parent is not None, "checkpoints are those of a SAC run"
                 policies = load_sac_policies(store.folder(cell.parent).path)
                 segments = record_checkpoints(
-                    settings.env, policies, generation, cell.seed, 0.05, tick
+                    settings.env,
+                    policies,
+                    generation,
+                    cell.seed,
+                    control_timestep(settings.env),
+                    tick,
                 )
             else:
                 segments = record_scripted(settings.env, generation, cell.seed, tick)
@@ -146,14 +152,9 @@ def _learn_base(cells: Sequence[Cell], group: RunGroup, store: Store, tick: Tick
 
 def evaluate(policies: Sequence[SACPolicy], settings: Base | Tuned) -> Outcome:
     """Play the modes of policies on the fixed starts."""
-    stacked = stack_runs(list(policies))
-    act = jax.jit(jax.vmap(lambda policy, o: jax.vmap(policy.mode)(o)))
-    starts = evaluation_seeds(settings.eval_episodes)
-
-    def modes(observation: np.ndarray) -> np.ndarray:
-        return np.asarray(act(stacked, observation))
-
-    return play(modes, settings.env, starts, len(policies), settings.eval_steps)
+    evaluator = Evaluator(settings.env, len(policies), settings.eval_episodes)
+    modes = evaluator.policies(stack_runs(list(policies)))
+    return play(modes, settings.env, evaluator.starts, len(policies), settings.eval_steps)
 
 
 def outcome_of(cells: Sequence[Cell], store: Store) -> Outcome:

@@ -1,14 +1,12 @@
 """What the study measured: records with scores, and how to tell them."""
 
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.studies.cells import Cell, Store
-from steelyard.studies.hardware import hardware
-from steelyard.studies.parts import expected_seeds, many_comparisons, task_panels
+from steelyard.studies.parts import expected_seeds, many_comparisons, record_origin, task_panels
 from steelyard.studies.piano.arms import ARMS
 from steelyard.studies.piano.config import PianoConfig
 from steelyard.studies.piano.plan import STUDY, Base, Tuned, plan_cells
@@ -70,7 +68,6 @@ def study_records(
 def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     folder = store.folder(cell)
     status, result = folder.status(), folder.read("result.json") or {}
-    versions = folder.read("versions.json") or {}
     together = result.get("together", 1)
     rows = read_rows(folder.metrics) if folder.metrics.exists() else []
     notes = [status["error"]] if status.get("error") else []
@@ -78,22 +75,15 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     if together > 1:
         notes.append(f"{together} runs trained together: seconds are the group's over {together}")
     return Record(
-        arm=cell.arm,
-        seed=cell.seed,
         axes=dict(cell.axes),
         metrics=_metrics(result, rows, told_of(cell)),
         per_start_returns=tuple(result.get("success", ())),
         curve=(),
-        seconds=round(result.get("seconds", status.get("seconds", 0.0)) / together, 2),
         frames=None,
         epochs=None,
-        version=versions.get("steelyard", metadata.version("steelyard")),
-        hardware=result.get("hardware", hardware()),
-        versions=versions,
-        run_id=cell.id,
         parent=None if cell.parent is None else cell.parent.id,
-        status=status["state"],
         notes=tuple(notes),
+        **record_origin(cell, store),
         **common,
     )
 
