@@ -13,7 +13,8 @@ from steelyard import studies
 from steelyard.cli import main
 from steelyard.studies import get_study
 from steelyard.studies.cells import Cell, Saved, Store, load, save
-from steelyard.studies.engine import groups_to_run, plan_table, study_folder
+from steelyard.studies.engine import groups_to_run, study_folder
+from steelyard.studies.status import study_status
 from steelyard.training.metrics import SinkOptions
 
 
@@ -52,10 +53,10 @@ def test_an_error_that_was_overcome_is_no_longer_shown(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, progress=dying_in(1, 5))
     store = Store(tmp_path, "toy")
-    notes = [row["note"] for row in plan_table(list(cells_of(tmp_path).values()), store)]
+    notes = [run.note for run in study_status(list(cells_of(tmp_path).values()), store)]
     assert notes.count("Killed: ") == 3
     run(tmp_path)
-    assert {row["note"] for row in plan_table(list(cells_of(tmp_path).values()), store)} == {""}
+    assert {run.note for run in study_status(list(cells_of(tmp_path).values()), store)} == {""}
 
 
 def test_what_is_stopped_by_hand_was_interrupted_and_goes_on_to_the_same_end(finished, tmp_path):
@@ -168,7 +169,7 @@ def test_what_fails_is_marked_with_its_error_and_ends_the_study_but_not_what_div
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"executor": "threads"}, "executor is 'inline' or 'process', got 'threads'"),
+        ({"executor": "threads"}, "executor is one of 'inline', 'process', 'ray', got 'threads'"),
         ({"executor": "process", "workers": 0}, "workers must be at least 1, got 0"),
         ({"seed_group": 0}, "seed_group must be at least 1, got 0"),
         ({"seed_group": -2}, "seed_group must be at least 1, got -2"),
@@ -224,13 +225,11 @@ def test_the_table_of_a_plan_shows_how_far_each_run_is(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, progress=dying_in(1, 25))
     store = Store(tmp_path, "toy")
-    rows = {
-        (row["run"], row["seed"]): row for row in plan_table([*cells_of(tmp_path).values()], store)
-    }
+    rows = {(run.run, run.seed): run for run in study_status([*cells_of(tmp_path).values()], store)}
     first = rows["start", 1]
-    assert (first["state"], first["step"], first["of"]) == ("failed", 20, 30)
-    assert rows["alone", 1]["state"] == "waiting"
-    assert (rows["alone", 1]["step"], rows["alone", 1]["of"]) == (0, 10)
+    assert (first.state, first.step, first.of) == ("failed", 20, 30)
+    alone = rows["alone", 1]
+    assert (alone.state, alone.step, alone.of) == ("waiting", 0, 10)
     assert study_folder(store, "only", ToyConfig()).exists()
 
 
@@ -239,7 +238,7 @@ def test_the_table_shows_a_total_that_was_found_out_and_a_done_run_as_whole(tmp_
     store.folder(cells["start", 1]).set_status("done")  # counts no steps
     store.folder(cells["go_on", 1]).set_status("running", step=10, total=70)
     store.folder(cells["alone", 1]).set_status("done", step=12)
-    shown = [(row["step"], row["of"]) for row in plan_table([*cells.values()], store)]
+    shown = [(run.step, run.of) for run in study_status([*cells.values()], store)]
     assert shown == [(30, 30), (10, 70), (12, 12)]
 
 

@@ -16,11 +16,11 @@ from steelyard.evaluation.evaluator import Evaluator, random_returns
 from steelyard.numerics import statistics
 from steelyard.reports import load_records
 from steelyard.studies.cells import Store
-from steelyard.studies.engine import plan_table
 from steelyard.studies.imitation import STUDY
 from steelyard.studies.imitation.execute import execute
 from steelyard.studies.imitation.policies import load_policy
 from steelyard.studies.imitation.sources import demonstrations_of, random_demonstrations
+from steelyard.studies.status import study_status
 from steelyard.training.metrics import read_rows
 
 
@@ -157,10 +157,10 @@ def test_evaluations_of_an_imitator_hold_the_score_that_the_report_gives_them(st
 
 
 def test_when_all_is_done_every_run_has_taken_all_of_its_steps(study):
-    table = {row["run"]: row for row in plan_table([*study.cells.values()], study.store)}
-    assert {row["step"] / row["of"] for row in table.values()} == {1.0}
-    assert table["random"]["of"] == 1
-    assert table["expert"]["of"] == EXPERT_FRAMES
+    table = {run.run: run for run in study_status([*study.cells.values()], study.store)}
+    assert {run.step / run.of for run in table.values()} == {1.0}
+    assert table["random"].of == 1
+    assert table["expert"].of == EXPERT_FRAMES
 
 
 def test_a_clones_steps_are_known_before_it_begins(study, tmp_path):

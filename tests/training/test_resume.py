@@ -24,6 +24,8 @@ from tiny_runs import (
     state_of,
 )
 
+from steelyard.training.checkpoint import save_tree
+from steelyard.training.group import common_steps
 from steelyard.training.recipes import train_bc, train_ipmd, train_sac
 from steelyard.training.run_folder import RunFolder
 
@@ -163,3 +165,34 @@ def test_a_line_cut_short_is_dropped_and_made_again(ipmd_root, tmp_path):
         file.write('{"step": 240, "loss_act')
     ipmd(tmp_path, silent)
     assert_same_runs(ipmd_root, tmp_path)
+
+
+def at(root: Path, seed: int, steps: list[int], status: int) -> RunFolder:
+    """A run with checkpoints of some steps, whose status tells of one."""
+    alone = group(root, (seed,))
+    for step in steps:
+        save_tree(alone.folders[0].checkpoints / f"state_{step}.safetensors", tree(step))
+    alone.folders[0].set_status(
+        "running", step=status, generation=status // 10, checkpoint=f"state_{status}.safetensors"
+    )
+    return alone.folders[0]
+
+
+def tree(step: int):
+    return {"weights": jnp.full(3, float(step))}
+
+
+def test_a_group_cut_off_between_two_statuses_goes_on_from_its_newest_checkpoint(tmp_path):
+    at(tmp_path, 0, [10, 20], 20)
+    at(tmp_path, 1, [10, 20], 10)  # its status was not written any more
+    runs = group(tmp_path)
+    state, step, generation = runs.restore(tree(0))
+    assert (step, generation) == (20, 2)
+    np.testing.assert_array_equal(state["weights"], np.full((2, 3), 20.0))
+    assert [folder.status()["step"] for folder in runs.folders] == [20, 20]
+
+
+def test_a_run_without_the_checkpoint_of_those_ahead_stays_apart(tmp_path):
+    folders = [at(tmp_path, 0, [20], 20), at(tmp_path, 1, [10, 20], 10), at(tmp_path, 2, [10], 10)]
+    assert common_steps(folders) == [20, 10, 10]
+    assert common_steps(folders[:2]) == [20, 20]

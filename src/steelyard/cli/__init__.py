@@ -5,6 +5,7 @@ Only the modules of the chosen command are imported, so that help and errors com
 
 import difflib
 import importlib
+import signal
 import sys
 
 COMMANDS = {
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(f"steelyard {version('steelyard')}")
         return
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         module = importlib.import_module(COMMANDS[choose(arguments[0], COMMANDS)][0])
         module.main(arguments)
@@ -51,20 +53,41 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"steelyard: {message}", file=sys.stderr)
         raise SystemExit(1) from error
-    except KeyboardInterrupt:
+    except OSError as error:
+        message = _disk_hint(error)
+        if message is None:
+            raise
+        print(f"steelyard: {message}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as stopped:
         print(
             "\nsteelyard: stopped; the same command goes on from the last checkpoint",
             file=sys.stderr,
         )
-        raise SystemExit(130) from None
+        raise SystemExit(143 if isinstance(stopped, Terminated) else 130) from None
 
 
 def _explained(error: RuntimeError) -> str | None:
     """The message of an error that needs no traceback, or none."""
     from steelyard.studies.executors import WorkerError
     from steelyard.studies.hardware import memory_hint
+    from steelyard.training.holds import HeldError
 
-    return str(error) if isinstance(error, WorkerError) else memory_hint(error)
+    return str(error) if isinstance(error, (WorkerError, HeldError)) else memory_hint(error)
+
+
+def _disk_hint(error: OSError) -> str | None:
+    from steelyard.studies.executors import disk_hint
+
+    return disk_hint(error)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM), as a scheduler does before it kills."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def usage() -> str:

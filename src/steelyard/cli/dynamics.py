@@ -24,6 +24,7 @@ from steelyard.training.dynamics import DynamicsRun, take_learner, train_dynamic
 from steelyard.training.dynamics_files import keep_losses, write_run_files
 from steelyard.training.dynamics_windows import Cut
 from steelyard.training.group import RunGroup
+from steelyard.training.holds import hold_to_the_end
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.progress import progress
 from steelyard.training.reference_car import (
@@ -148,6 +149,7 @@ def train(rest: list[str]) -> None:
     arm = config.names.experiment if config else _arm(run)
     cell = Cell("train_dynamics", arm, options.seed, settings, size=run.steps)
     (folder,) = open_folders([cell], Store(options.runs, cell.study))
+    hold_to_the_end(folder.path)
     state = folder.status()
     if state["state"] == "diverged":
         raise FloatingPointError(state["error"])

@@ -13,7 +13,8 @@ from steelyard.cli import choose
 from steelyard.reports import write_report, write_results
 from steelyard.studies import STUDIES, get_study
 from steelyard.studies.cells import Store, load
-from steelyard.studies.engine import Options, plan_table, run_study, settle, study_folder
+from steelyard.studies.engine import Options, run_study, settle, study_folder
+from steelyard.studies.status import study_status, table, watch
 from steelyard.training.progress import progress
 
 
@@ -25,6 +26,8 @@ class Outputs:
     """Also write the report to SAVE_DIR/ENV (the reference code's `comparison_results`)."""
     results: Path | None = None
     """Also write raw scores and summary to RESULTS/STUDY/PRESET, to be committed."""
+    watch: float | None = None
+    """`study status` only: show it anew every so many seconds, until nobody works on it."""
 
 
 def main(arguments: list[str]) -> None:
@@ -54,18 +57,15 @@ def _run(rest: list[str]) -> None:
 
 
 def _status(rest: list[str]) -> None:
-    study, preset, config, options, _ = _parse(rest)
+    study, preset, config, options, outputs = _parse(rest)
     store = Store(options.runs, study.name)
-    rows = plan_table(study.plan(settle(study, config, preset, store), store), store)
-    width = max(len(row["run"]) for row in rows)
-    for row in rows:
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:8.0f} s"
-        step = f"{row['step']:>9,}/{row['of']:,}"
-        print(
-            f"{row['run']:{width}s}  seed {row['seed']:<3d} {row['state']:9s} {step:>20s} "
-            f"{seconds}  {row['folder']}  {row['note']}"
-        )
-    print(f"report: {study_folder(store, preset, config) / 'report.html'}")
+    cells = study.plan(settle(study, config, preset, store), store)
+    folder = study_folder(store, preset, config)
+    if outputs.watch is not None:
+        watch(cells, store, folder, outputs.watch)
+    else:
+        print("\n".join(table(study_status(cells, store))))
+    print(f"report: {folder / 'report.html'}")
 
 
 def _report(rest: list[str]) -> None:

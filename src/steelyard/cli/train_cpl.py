@@ -29,6 +29,7 @@ from steelyard.studies.hardware import hardware, use_device
 from steelyard.studies.piano.policies import Network, save_policy
 from steelyard.training.checkpoint import stack_runs, take_run
 from steelyard.training.group import RunGroup
+from steelyard.training.holds import hold_to_the_end
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.preferences import CPLRun, preference_data, train_cpl
 from steelyard.training.progress import progress
@@ -126,6 +127,7 @@ def run_cpl(options: TrainCPL) -> Path:
     }
     identity["pairs"] = run_id(identity["pairs"])
     folder = RunFolder(options.runs / "train_cpl" / run_id(identity)).open(identity)
+    hold_to_the_end(folder.path)
     print(
         f"{len(ratings)} ratings and {len(pairs)} pairs ({int((~pairs.strict).sum())} ties) of "
         f"{len(np.unique(np.r_[pairs.winner, pairs.loser]))} segments; {len(learned)} to learn "

@@ -9,7 +9,6 @@ infinite. The reference's own keys are always numbers (see
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from steelyard.data.replacing import write_text
 from steelyard.evaluation.model_rollout import Speed
 from steelyard.evaluation.motion_metrics import (
     HORIZONS_S,
@@ -172,11 +172,7 @@ def metrics_json(
 
 def write_metrics(path: Path, content: Mapping[str, Any]) -> Path:
     """Write what :func:`metrics_json` built, complete or not at all; make the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
-    return path
+    return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_metrics(path: Path) -> MetricsFile:
@@ -186,15 +182,22 @@ def read_metrics(path: Path) -> MetricsFile:
         ValueError: It is no JSON object, or lacks keys; the message names file and keys. A file of
             the reference itself lacks ``summary`` and is told so.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must be JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    content = read_json(path)
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise ValueError(f"{path} lacks {missing}; metrics.json has {list(_KEYS)}")
+    for row in field(content, "per_trajectory", kind=list, place=path):
+        name = field(row, "id", kind=(str, int), place=path)
+        field(row, "diverged", kind=bool, place=path)
+        horizons = field(row, "horizons", kind=dict, place=path)
+        for part in (row, *horizons.values()):
+            if not isinstance(part, dict):
+                raise FileError(f"{path}: the horizons of trajectory {name!r} must be objects")
+            for key, value in part.items():
+                if key not in ("id", "horizons"):
+                    field(part, key, kind=(int, float, bool, NoneType), place=path)
+                    if isinstance(value, int) and abs(value) > sys.float_info.max:
+                        raise FileError(f"{path}: `{key}` of trajectory {name!r} is no number")
     return MetricsFile(content)
 
 

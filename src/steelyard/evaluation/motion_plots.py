@@ -1,6 +1,5 @@
 """Small figures of motion: recorded against predicted paths, and curves over training."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from steelyard.data.replacing import replacing
 
 RECORDED, PREDICTED = "#5d6675", "#d55e00"
 _DPI = 110
@@ -104,8 +105,6 @@ def _figure(width: float, height: float):
 
 
 def _write(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(draft, format="png")
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        figure.savefig(draft, format="png")
     return path

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from steelyard.reports import Record, StudyReport
 from steelyard.reports.files import write_atomic
 from steelyard.reports.schema import parse
-from steelyard.training.group import Ticker
+from steelyard.training.group import Ticker, common_steps
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import RunFolder, run_id
 
@@ -201,6 +201,17 @@ def ready(group: Sequence[Cell], store: Store) -> list[Cell]:
     return able
 
 
+def in_lockstep(cells: Sequence[Cell], store: Store) -> list[list[Cell]]:
+    """The unfinished cells of one program, apart where they do not stand at the same step."""
+    ended = ("done", "diverged")
+    cells = [c for c in cells if store.folder(c).status()["state"] not in ended]
+    steps = common_steps([store.folder(cell) for cell in cells])
+    apart: dict[int, list[Cell]] = {}
+    for cell, step in zip(cells, steps, strict=True):
+        apart.setdefault(step, []).append(cell)
+    return list(apart.values())
+
+
 @dataclasses.dataclass(frozen=True)
 class Saved(Generic[Config]):
     """What ``study.json`` holds: all that a worker process, or a later report, needs to know."""
@@ -220,9 +231,20 @@ def save(path: Path, saved: Saved) -> None:
 
 
 def load(path: Path, config_type: type[Config]) -> Saved[Config]:
-    """Read ``study.json`` of a study folder."""
-    place = str(path / "study.json")
-    content = json.loads((path / "study.json").read_text())
-    content["config"] = parse(config_type, content["config"], place)
-    content["sinks"] = parse(SinkOptions, content["sinks"], place)
-    return Saved(**content)
+    """Read ``study.json`` of a study folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+        SchemaError: It is damaged; names file and field.
+    """
+    place = path / "study.json"
+    content = read_json(place, SchemaError)
+    told = {
+        name: field(content, name, kind=str, place=place, error=SchemaError)
+        for name in ("study", "preset", "command")
+    }
+    read = {
+        name: parse(kind, field(content, name, place=place, error=SchemaError), str(place))
+        for name, kind in (("config", config_type), ("sinks", SinkOptions))
+    }
+    return Saved(**told, **read)

@@ -3,36 +3,17 @@
 The engine knows no learner. Data flow: config → cells → groups → run folders → records → report.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from steelyard.studies.cells import Cell, Saved, Store, Study, load, save
-from steelyard.studies.executors import make_executor
+from steelyard.data.replacing import remove_leftovers
+from steelyard.studies.cells import Cell, Saved, Store, Study, in_lockstep, load, save
+from steelyard.studies.executors import Options, make_executor
 from steelyard.studies.hardware import use_device
-from steelyard.training.metrics import SinkOptions
+from steelyard.training.holds import Hold
 from steelyard.training.run_folder import run_id
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a study is run; none of this can change a result beyond rounding."""
-
-    runs: Path = Path("runs")
-    """Folder of all runs."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    executor: str = "auto"
-    """`inline` runs groups one after the other, `process` several at a time; `auto` is what the
-    study prefers."""
-    workers: int = 2
-    """Processes of the `process` executor."""
-    sinks: SinkOptions = SinkOptions()
-    """Where metrics go besides `metrics.jsonl`."""
-    seed_group: int | None = None
-    """Seeds that train together; none lets the study choose."""
 
 
 def study_folder(store: Store, preset: str, config: Any) -> Path:
@@ -61,22 +42,22 @@ def groups_to_run(
 ) -> list[list[Cell]]:
     """Unfinished cells, in groups that can go on in lockstep, parents before children.
 
+    How cells are grouped follows from the plan alone: what has been done by now changes which of a
+    group are left, not who goes with whom, so that a study that was killed ends with equal bits.
+
     Raises:
         ValueError: ``seed_group`` is below 1.
     """
     if seed_group is not None and seed_group < 1:
         raise ValueError(f"seed_group must be at least 1, got {seed_group}.")
-    waiting: dict[tuple[str, int], list[Cell]] = {}
+    programs: dict[str, list[Cell]] = {}
     for cell in cells:
-        status = store.folder(cell).status()
-        if status["state"] in ("done", "diverged"):
-            continue
-        step = status.get("step", 0) if status.get("checkpoint") else 0
-        waiting.setdefault((cell.program, step), []).append(cell)
+        programs.setdefault(cell.program, []).append(cell)
     groups = []
-    for same in waiting.values():
-        size = seed_group or study.group_size(same)
-        groups += [same[i : i + size] for i in range(0, len(same), size)]
+    for alike in programs.values():
+        size = seed_group or study.group_size(alike)
+        for i in range(0, len(alike), size):
+            groups += in_lockstep(alike[i : i + size], store)
     return sorted(groups, key=lambda group: max(_depth(cell) for cell in group))
 
 
@@ -101,10 +82,13 @@ def run_study(
         command: What the user typed, for the report.
         options: Where and how.
         make_progress: ``(description, total) ->`` context manager that yields a ticker.
+
+    Raises:
+        HeldError: Another process runs the same study.
     """
     use_device(options.device)
     wanted = study.executor if options.executor == "auto" else options.executor
-    executor = make_executor(wanted, options.workers, options.runs, options.device)
+    executor = make_executor(wanted, options)
     store = Store(options.runs, study.name)
     folder = study_folder(store, preset, config)  # of what was asked, so that it is found again
     config = settle(study, config, preset, store)
@@ -112,37 +96,16 @@ def run_study(
     saved = Saved(study.name, preset, command, options.sinks, config)
     cells = study.plan(config, store)
     groups = groups_to_run(study, cells, store, options.seed_group)
-    save(folder, saved)
-    if groups:
-        study.prepare(config, store, make_progress)
-    finished = sum(store.is_done(cell) for cell in cells)
-    print(
-        f"{study.name} ({preset}): {len(cells)} runs, {finished} done, "
-        f"{len(groups)} groups to train → {folder}",
-        file=sys.stderr,
-    )
-    executor(study, saved, folder, groups, store, make_progress)
-    return folder
-
-
-def plan_table(cells: Sequence[Cell], store: Store) -> list[dict[str, Any]]:
-    """One row per cell for ``study status``: label, seed, state, step, seconds, folder."""
-    rows = []
-    for cell in cells:
-        status = store.folder(cell).status()
-        step, total = status.get("step", 0), status.get("total", cell.size)
-        if status["state"] == "done":
-            step = total = step or total
-        rows.append(
-            {
-                "run": cell.label,
-                "seed": cell.seed,
-                "state": "waiting" if status["state"] == "missing" else status["state"],
-                "step": step,
-                "of": total,
-                "seconds": status.get("seconds"),
-                "folder": cell.id,
-                "note": status.get("error", ""),
-            }
+    with Hold([folder]):
+        remove_leftovers(folder)
+        save(folder, saved)
+        if groups:
+            study.prepare(config, store, make_progress)
+        finished = sum(store.is_done(cell) for cell in cells)
+        print(
+            f"{study.name} ({preset}): {len(cells)} runs, {finished} done, "
+            f"{len(groups)} groups to train → {folder}",
+            file=sys.stderr,
         )
-    return rows
+        executor(study, saved, folder, groups, store, make_progress)
+    return folder

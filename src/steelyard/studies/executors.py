@@ -1,24 +1,24 @@
-"""Executors: the same groups, one after the other or several processes at a time."""
+"""Executors: the same groups, here one after the other, in processes, or on a cluster."""
 
 import contextlib
-import json
-import os
-import select
-import subprocess
+import dataclasses
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from steelyard.studies.cells import Cell, Saved, Store, Study, ready
+from steelyard.data.replacing import remove_leftovers
+from steelyard.studies.cells import Cell, Saved, Store, Study, in_lockstep, ready
 from steelyard.studies.hardware import memory_hint
+from steelyard.training.holds import Hold
+from steelyard.training.metrics import SinkOptions
 
-PATIENCE_S = 0.2
-"""How long to wait for a worker before looking whether others can start."""
+EXECUTORS = ("inline", "process", "ray")
 
 
 class WorkerError(RuntimeError):
-    """A worker process failed; the message says of what and names its log."""
+    """A worker failed; the message says of what and names its log."""
 
 
 @runtime_checkable
@@ -38,19 +38,58 @@ class Executor(Protocol):
         ...
 
 
-def make_executor(name: str, workers: int, runs: Path, device: str) -> Executor:
-    """Executor by name; ``device`` is where worker processes compute.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a study is run; none of this can change a result beyond rounding."""
+
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    executor: str = "auto"
+    """`inline` runs groups one after the other, `process` several at a time, `ray` as Ray tasks,
+    here or on a cluster; `auto` is what the study prefers."""
+    workers: int = 2
+    """Groups at a time on this machine (`process`, `ray`); a cluster runs what it can hold."""
+    address: str | None = None
+    """Ray cluster (`auto`, `HOST:PORT`, `ray://HOST:PORT`), which must see the folder of runs; none
+    starts one on this machine, for this study, on loopback."""
+    cpus_per_run: int | None = None
+    """Cores of a group of runs under `ray`; none shares out this machine's; 1 on a cluster."""
+    gpus_per_run: float = 0.0
+    """GPU of a group of runs under `ray`; a part of one, such as 0.33, lets several share it, each
+    with that part of its memory."""
+    num_gpus: int | None = None
+    """GPUs that a Ray cluster on this machine counts with; none counts those there are."""
+    retries: int = 3
+    """How often `ray` starts a group again whose worker was killed; an error is not tried again."""
+    sinks: SinkOptions = SinkOptions()
+    """Where metrics go besides `metrics.jsonl`."""
+    seed_group: int | None = None
+    """Seeds that train together; none lets the study choose."""
+
+
+def make_executor(name: str, options: Options) -> Executor:
+    """Executor by name.
 
     Raises:
-        ValueError: The name is neither ``inline`` nor ``process``, or there is no worker.
+        ValueError: There is no such executor, or no worker, or shares of what a group gets that
+            make no sense.
+        ImportError: Ray is wanted and not installed.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}.")
+    if options.workers < 1:
+        raise ValueError(f"workers must be at least 1, got {options.workers}.")
     if name == "inline":
         return run_inline
     if name == "process":
-        return ProcessExecutor(workers, runs, device)
-    raise ValueError(f"executor is 'inline' or 'process', got {name!r}.")
+        from steelyard.studies.processes import ProcessExecutor
+
+        return ProcessExecutor(options.workers, options.runs, options.device)
+    if name == "ray":
+        from steelyard.studies.cluster import RayExecutor
+
+        return RayExecutor(options)
+    raise ValueError(f"executor is one of {', '.join(map(repr, EXECUTORS))}, got {name!r}.")
 
 
 def run_inline(
@@ -75,155 +114,52 @@ def run_inline(
 def run_group(
     study: Study, cells: Sequence[Cell], saved: Saved, store: Store, tick: Callable[..., None]
 ) -> None:
-    """Execute one group; what ends it early is left in the status of its runs."""
+    """Execute one group; what ends it early is left in the status of its runs.
+
+    Nobody else runs it meanwhile. Where another study runs some of the same cells, this waits, and
+    then takes what is left.
+    """
+    paths = [store.folder(cell).path for cell in cells]
+    with Hold(paths, lambda text: print(text, file=sys.stderr)):
+        for path in paths:
+            remove_leftovers(path)
+        for left in in_lockstep(cells, store):
+            _execute(study, left, saved, store, tick)
+
+
+def _execute(
+    study: Study, cells: Sequence[Cell], saved: Saved, store: Store, tick: Callable[..., None]
+) -> None:
     try:
         study.execute(cells, saved.config, store, tick, saved.sinks)
     except FloatingPointError as error:
         print(f"diverged: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        _mark_unended(cells, store, "interrupted")
+        mark_unended(cells, store, "interrupted")
         raise
     except BaseException as error:
         told = memory_hint(error) or f"{type(error).__name__}: {error}"
-        _mark_unended(cells, store, "failed", error=told)
+        mark_unended(cells, store, "failed", error=told)
         raise
 
 
-def _mark_unended(cells: Sequence[Cell], store: Store, state: str, **fields: str) -> None:
+def mark_unended(cells: Sequence[Cell], store: Store, state: str, **fields: str) -> None:
+    """Write a state into those of the cells that have come to no end of their own.
+
+    On a full disk, they stay as they are.
+    """
     for folder in map(store.folder, cells):
         if folder.status()["state"] not in ("done", "diverged"):
-            folder.set_status(state, **fields)
+            with contextlib.suppress(OSError):
+                folder.set_status(state, **fields)
 
 
-class ProcessExecutor:
-    """Runs groups in child processes, ``workers`` at a time; nothing but JSON passes between.
-
-    A worker lives as long as the study and takes one group after the other, so that it imports,
-    reads its data and compiles a program once.
-    """
-
-    def __init__(self, workers: int, runs: Path, device: str):
-        self.workers, self.runs, self.device = workers, runs, device
-
-    def __call__(
-        self,
-        study: Study,
-        saved: Saved,
-        folder: Path,
-        groups: Sequence[Sequence[Cell]],
-        store: Store,
-        make_progress: Callable[[str, int], Any],
-    ) -> None:
-        """Hand out a group once the parents of its cells have ended; stop all if one fails."""
-        waiting = [list(group) for group in groups]
-        total = len(waiting)
-        workers: list[_Worker] = []
-        try:
-            with make_progress(f"{study.name}, {self.workers} workers", total) as tick:
-                while waiting or any(worker.group for worker in workers):
-                    self._hand_out(study.name, folder, waiting, workers)
-                    for group in _take_ended(workers, store):
-                        busy = sum(worker.group is not None for worker in workers)
-                        tick(total - len(waiting) - busy, group[0].label)
-        finally:
-            for worker in workers:
-                worker.stop()
-            for worker in workers:
-                worker.process.wait()
-                group = worker.group or []
-                begun = [c for c in group if store.folder(c).status()["state"] == "running"]
-                _mark_unended(begun, store, "interrupted")
-
-    def _hand_out(
-        self, study: str, folder: Path, waiting: list[list[Cell]], workers: "list[_Worker]"
-    ) -> None:
-        """Give groups whose cells wait for no other to free workers, which start when needed."""
-        running = [worker.group for worker in workers if worker.group]
-        unended = {cell.id for group in [*waiting, *running] for cell in group}
-        for group in list(waiting):
-            if any(cell.parent and cell.parent.id in unended for cell in group):
-                continue
-            free = next((worker for worker in workers if worker.group is None), None)
-            if free is None and len(workers) < self.workers:
-                number = len(workers)
-                cores = ",".join(map(str, own_cores(number, self.workers)))
-                words = [study, str(folder), str(self.runs), self.device, cores]
-                free = _Worker(words, folder / f"worker_{number}.log")
-                workers.append(free)
-            if free is None:
-                return
-            waiting.remove(group)
-            free.take(group)
-
-
-def own_cores(number: int, workers: int) -> list[int]:
-    """Cores that a worker has to itself; all of them where there are fewer than workers.
-
-    Compilers and simulators start as many threads as there are cores; of several processes these
-    would get in each other's way.
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return []
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < workers:
-        return cores
-    return cores[number * len(cores) // workers : (number + 1) * len(cores) // workers]
-
-
-class _Worker:
-    """A child process and the group that it works on."""
-
-    def __init__(self, words: Sequence[str], log: Path):
-        self.log = log
-        self.group: list[Cell] | None = None
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "steelyard.studies.worker", *words],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-            )
-        assert self.process.stdin
-        assert self.process.stdout
-        self._orders, self.answers = self.process.stdin, self.process.stdout
-
-    def take(self, group: list[Cell]) -> None:
-        """Let it run a group."""
-        self.group = group
-        # One that has died answers nothing, which is noticed where answers are read.
-        with contextlib.suppress(BrokenPipeError):
-            self._orders.write(json.dumps([cell.id for cell in group]) + "\n")
-            self._orders.flush()
-
-    def stop(self) -> None:
-        """End it: at once if it works, else by telling it that nothing more comes."""
-        if self.group is not None:
-            self.process.terminate()
-        with contextlib.suppress(BrokenPipeError):
-            self._orders.close()
-        self.answers.close()
-
-
-def _take_ended(workers: Sequence[_Worker], store: Store) -> list[list[Cell]]:
-    """Wait a moment for workers to end their groups, and take these from them.
-
-    Raises:
-        WorkerError: A worker failed; says of what and names its log.
-    """
-    by_pipe = {worker.answers: worker for worker in workers if worker.group}
-    groups = []
-    for pipe in select.select(list(by_pipe), [], [], PATIENCE_S)[0]:
-        worker = by_pipe[pipe]
-        group, worker.group = worker.group, None
-        assert group is not None
-        if not pipe.readline():
-            code = worker.process.wait()
-            told = [store.folder(cell).status().get("error") for cell in group]
-            reason = "".join(f": {error}" for error in dict.fromkeys(filter(None, told)))
-            raise WorkerError(
-                f"{group[0].label} failed in a worker (exit {code}), whose output is "
-                f"in {worker.log}{reason}"
-            )
-        groups.append(group)
-    return groups
+def disk_hint(error: OSError) -> str | None:
+    """What to do about a full disk, on one line; none for any other error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    place = f" ({error.filename})" if error.filename else ""
+    return (
+        f"no space left on the disk{place}: free some and give the same command again; it goes on "
+        "from the last checkpoint, which is whole"
+    )

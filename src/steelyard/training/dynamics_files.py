@@ -13,7 +13,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from steelyard.agents.dynamics import (
     Dynamics,
@@ -31,8 +29,10 @@ from steelyard.agents.dynamics import (
     Scales,
     make_plant,
 )
+from steelyard.data.replacing import write_text
 from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.motion_plots import draw_curves
+from steelyard.files import clipped, field, read_notes, reading
 from steelyard.training.checkpoint import load_tree, save_tree
 from steelyard.training.dynamics import VEHICLES, DynamicsRun, loss_emphasis
 from steelyard.training.group import Ticker
@@ -88,7 +88,7 @@ def write_losses_csv(
     writer = csv.DictWriter(text, LOSS_COLUMNS)
     writer.writeheader()
     writer.writerows(finite(loss_rows(rows, one_step_rows, batch)))
-    return _write_text(folder / "losses.csv", text.getvalue())
+    return write_text(folder / "losses.csv", text.getvalue())
 
 
 def keep_losses(
@@ -192,14 +192,16 @@ def describe_model(path: Path) -> dict[str, Any]:
     refuse_checkpoint(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model at {path}")
-    try:
-        with safe_open(str(path), "numpy") as file:
-            described = json.loads((file.metadata() or {})["steelyard"])
-        if described["schema"] == SCHEMA:
-            return described
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} holds no dynamics model ({SCHEMA}): {error!r}") from error
-    raise ConfigError(f"{path}: schema must be {SCHEMA!r}, got {described['schema']!r}")
+    notes = read_notes(path, ConfigError)
+    with reading(path, f"holds no dynamics model ({SCHEMA})", ConfigError):
+        described = json.loads(notes["steelyard"])
+    schema = field(described, "schema", kind=str, place=path, error=ConfigError)
+    if schema != SCHEMA:
+        raise ConfigError(f"{path}: schema must be {SCHEMA!r}, got {clipped(repr(schema))}")
+    kinds = {"model": dict, "integrator": str, "command_kind": str, "kept_at_step": int}
+    for name, kind in kinds.items():
+        field(described, name, kind=kind, place=path, error=ConfigError)
+    return described
 
 
 def load_model(path: str | Path) -> Dynamics:
@@ -220,19 +222,30 @@ def load_model(path: str | Path) -> Dynamics:
     path = path / MODEL_FILE if path.is_dir() else path
     described = describe_model(path)
     model = from_plain(ModelConfig, described["model"], str(path), "model")
-    config = DynamicsConfig(model=model, integrator=described["integrator"])
-    sizes = Scales(*(jnp.ones(count) for count in (3, 3, 2, 2, 3)))
-    plant = make_plant(model, VEHICLES["mushr"], described["command_kind"])
-    emphasis = loss_emphasis(config)
-    learner = Dynamics.create(jax.random.key(0), config, plant, sizes, emphasis)
-    like = {"model": learner.average, "twist_std": learner.twist_std}
-    stored = load_tree(path, _single(like))
+    settings = {"integrator": described["integrator"]}
+    config = from_plain(DynamicsConfig, settings, str(path))
+    config = dataclasses.replace(config, model=model)
+
+    def create() -> Dynamics:
+        sizes = Scales(*(jnp.ones(count) for count in (3, 3, 2, 2, 3)))
+        plant = make_plant(model, VEHICLES["mushr"], described["command_kind"])
+        return Dynamics.create(jax.random.key(0), config, plant, sizes, loss_emphasis(config))
+
+    def kept() -> dict[str, Any]:
+        learner = create()
+        return _single({"model": learner.average, "twist_std": learner.twist_std})
+
+    # Shapes first: the sizes that a stranger's file names are not made before its arrays have them.
+    with reading(path, "describes no model", ConfigError):
+        like = eqx.filter_eval_shape(kept)
+    stored = load_tree(path, like)
+    learner = create()
     return dataclasses.replace(
         learner,
         model=stored["model"],
         average=stored["model"],
         twist_std=stored["twist_std"],
-        step=jnp.asarray(described["kept_at_step"], jnp.int32),
+        step=jnp.asarray(min(described["kept_at_step"], 2**31 - 1), jnp.int32),
     )
 
 
@@ -246,11 +259,3 @@ def _single(tree: Any) -> Any:
 def _short(value: Any) -> Any:
     """A number to the digits that float32 has."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
-
-
-def _write_text(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8", newline="")
-    os.replace(draft, path)
-    return path

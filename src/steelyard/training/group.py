@@ -1,6 +1,7 @@
 """Runs that train together: one compiled program, but each keeps its own folder."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -21,6 +22,29 @@ class Ticker(Protocol):
     def __call__(self, step: int, note: str = "", /) -> None:
         """Show that ``step`` of the total are done."""
         ...
+
+
+def common_steps(folders: Sequence[RunFolder]) -> list[int]:
+    """Steps at which runs of one program can go on, as much in lockstep as can be.
+
+    A group writes all its checkpoints before the first status tells of them. So where a kill fell
+    between two statuses, a run that lags behind has the checkpoint of those that are ahead.
+    """
+    steps = [_step(folder.status()) for folder in folders]
+    for behind, ahead in itertools.pairwise(sorted(set(steps))):
+        late = [i for i, step in enumerate(steps) if step == behind]
+        if all((folders[i].checkpoints / _file(ahead)).exists() for i in late):
+            for i in late:
+                steps[i] = ahead
+    return steps
+
+
+def _step(status: Mapping[str, Any]) -> int:
+    return status.get("step", 0) if status.get("checkpoint") else 0
+
+
+def _file(step: int) -> str:
+    return f"state_{step}.safetensors"
 
 
 @dataclasses.dataclass
@@ -64,24 +88,25 @@ class RunGroup:
         Raises:
             ValueError: The runs stand at different steps and cannot go on in lockstep.
         """
-        status = [folder.status() for folder in self.folders]
-        steps = [s.get("step", 0) if s.get("checkpoint") else 0 for s in status]
+        steps = common_steps(self.folders)
         if len(set(steps)) > 1:
             places = dict(zip(self.seeds, steps, strict=True))
             raise ValueError(f"Runs of one group must stand at the same step; got {places}.")
+        # Of a group that a kill cut off between two statuses, some say that they stand earlier.
+        last = max((folder.status() for folder in self.folders), key=_step)
         self._sinks = [
             self.sinks.open(folder, steps[0], self.arm, f"{self.arm}-seed{seed}-{folder.path.name}")
             for folder, seed in zip(self.folders, self.seeds, strict=True)
         ]
-        self._before = max(s.get("seconds", 0.0) for s in status) if steps[0] else 0.0
+        self._before = last.get("seconds", 0.0) if steps[0] else 0.0
         self._clock = time.perf_counter()
+        reached = {n: last[n] for n in ("step", "generation", "checkpoint")} if steps[0] else {}
         for folder in self.folders:
-            folder.set_status("running")
+            folder.set_status("running", together=len(self.folders), **reached)
         if steps[0] == 0:
             return None, 0, 0
-        name = status[0]["checkpoint"]
-        states = [load_tree(folder.checkpoints / name, like) for folder in self.folders]
-        return stack_runs(states), steps[0], status[0]["generation"]
+        paths = [folder.checkpoints / last["checkpoint"] for folder in self.folders]
+        return stack_runs([load_tree(p, like) for p in paths]), steps[0], last["generation"]
 
     def save(self, state: Any, step: int, generation: int) -> None:
         """Write each live run's slice of the state, then point every status at it.
@@ -89,7 +114,7 @@ class RunGroup:
         All files are written before the first status changes, so that a kill while they are
         written leaves the whole group at its previous checkpoint.
         """
-        name = f"state_{step}.safetensors"
+        name = _file(step)
         for i in self.alive:
             save_tree(self.folders[i].checkpoints / name, take_run(state, i))
         done = {"step": step, "generation": generation, "checkpoint": name}

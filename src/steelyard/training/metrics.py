@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from steelyard.data.replacing import replacing, write_text
+from steelyard.files import field, read_text
 from steelyard.training.run_folder import RunFolder, finite
 
 CLOCK_KEYS = ("seconds", "frames_per_s", "updates_per_s")
@@ -50,9 +52,7 @@ class JsonLines:
         for file in (path, self._histograms):
             if file.exists():
                 kept = [row for row in read_rows(file) if row["step"] <= resume_at]
-                temporary = file.with_name(file.name + ".tmp")
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-                os.replace(temporary, file)
+                write_text(file, "".join(json.dumps(row) + "\n" for row in kept))
 
     @property
     def _histograms(self) -> Path:
@@ -76,7 +76,10 @@ class JsonLines:
         """Write ``metrics.csv`` beside the lines."""
         rows = read_rows(self.path)
         names = list(dict.fromkeys(name for row in rows for name in row))
-        with self.path.with_suffix(".csv").open("w", newline="") as file:
+        with (
+            replacing(self.path.with_suffix(".csv")) as draft,
+            draft.open("w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
@@ -172,15 +175,22 @@ class WeightsAndBiases:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    """Rows of a ``metrics.jsonl``; what stands behind the first broken line is left out.
+
+    A kill can cut a line short; all that follows it was logged by nobody.
+
+    Raises:
+        FileError: It is no text in UTF-8, or a row has no ``step``; names it.
+    """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in read_text(path).splitlines():
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
+        field(rows[-1], "step", kind=(int, float), place=f"{path}, line {len(rows)}")
     return rows
 
 
