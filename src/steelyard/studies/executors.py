@@ -45,7 +45,7 @@ class Options:
     runs: Path = Path("runs")
     """Folder of all runs."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`, or several that share each batch, `cuda:0,1`."""
     executor: str = "auto"
     """`inline` runs groups one after the other, `process` several at a time, `ray` as Ray tasks,
     here or on a cluster; `auto` is what the study prefers."""

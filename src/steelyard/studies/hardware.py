@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
+from steelyard.training.sharding import share_batches
+
 
 def hardware() -> str:
     """The device that computes, and the processor: ``2 × AMD EPYC (cpu)``."""
@@ -27,24 +29,29 @@ def use_device(name: str) -> None:
     """Compute on a device from now on.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, or several that share each batch among
+            them, ``cuda:0,1``.
 
     Raises:
         ValueError: JAX sees no such device; says what it sees and what to install.
     """
     if name == "auto":
         return
-    kind, _, number = name.partition(":")
+    kind, _, numbers = name.partition(":")
     seen = ", ".join(str(device) for device in jax.devices())
     try:
         devices = jax.devices({"cuda": "gpu"}.get(kind, kind))
-        device = devices[int(number or 0)]
+        chosen = [devices[int(number)] for number in (numbers or "0").split(",")]
+        if len(set(chosen)) < len(chosen):
+            raise ValueError("one comes twice")
     except (RuntimeError, IndexError, ValueError) as error:
         raise ValueError(
-            f"device must be auto, cpu, cuda or cuda:N, and be there: got {name!r}, JAX sees "
-            f"{seen}. For an NVIDIA GPU: pip install 'steelyard[cuda]'"
+            f"device must be auto, cpu, cuda, cuda:N or cuda:N,M, and be there: got {name!r}, "
+            f"JAX sees {seen}. For an NVIDIA GPU: pip install 'steelyard[cuda]'"
         ) from error
-    jax.config.update("jax_default_device", device)
+    jax.config.update("jax_default_device", chosen[0])
+    if len(chosen) > 1:
+        share_batches(chosen)
 
 
 def memory_hint(error: BaseException) -> str | None:

@@ -16,6 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from steelyard.numerics.trees import select
 from steelyard.training.group import RunGroup, Ticker
 from steelyard.training.programs import CREATE, LEARN, fold
+from steelyard.training.sharding import spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ def train_offline(
         def body(agent: Any, step: Array) -> tuple[Any, dict[str, Array]]:
             draw_key, update_key = jax.random.split(fold(key, LEARN, step))
             batch, weights = problem.draw(agent, data, draw_key, batch_size)
-            agent, info = agent.update(batch, update_key, weights)
+            agent, info = agent.update(spread(batch), update_key, spread(weights))
             return agent, info.metrics
 
         agent, metrics = jax.lax.scan(body, state.agent, start + jnp.arange(steps))

@@ -24,6 +24,7 @@ from steelyard.training.rollout_items import (
     prepare,
     uniform_indices,
 )
+from steelyard.training.sharding import spread
 from steelyard.types import RolloutBatch, RolloutItems
 
 PROBE_ITEMS = 4_096
@@ -160,7 +161,7 @@ def learn(
         elif cupid.use_cupid:
             # Weights of the actor's losses are no business of the critic's.
             batch = RolloutBatch(batch.actor, batch.actor, actor.correction)
-        agent, info = agent.update(batch, key, weights)
+        agent, info = agent.update(spread(batch), key, spread(weights))
         return agent, info.metrics
 
     def epoch(state: Progress) -> Progress:

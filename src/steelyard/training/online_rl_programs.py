@@ -35,6 +35,7 @@ from steelyard.emphasis.trajectory_priorities import (
 from steelyard.training.backward_walk import BackwardWalk
 from steelyard.training.offline_rl import ChunkDraw, Drawing, draw_chunks
 from steelyard.training.programs import ACT, fold
+from steelyard.training.sharding import spread
 from steelyard.training.trajectory_metrics import draw_metrics
 from steelyard.types import ChunkBatch
 
@@ -271,7 +272,7 @@ class OnlinePrograms:
                 else:
                     owed = found.actor_owed ** exponent[1]
                     batch = dataclasses.replace(found.batch, actor_weights=owed)
-                agent, info = agent.update(batch, update_key, weights)
+                agent, info = agent.update(spread(batch), update_key, spread(weights))
                 errors = info.items["td_error"]
                 if settings.priority_update == "legacy":
                     priorities = priorities.seen_legacy(found.items, errors)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key, PRNGKeyArray
 from steelyard.data.normalisation import Statistics
 from steelyard.data.replay import Replay
 from steelyard.envs.base import Step
+from steelyard.training.sharding import spread
 from steelyard.types import EnvSpec
 
 CREATE, ACT, LEARN, WARM_START = range(4)  # purposes that a run's key is folded with
@@ -161,7 +162,7 @@ class Programs:
             def body(agent: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
                 draw_key, update_key = jax.random.split(key)
                 batch = self.problem.draw(sources, draw_key, agent.batch_rows)
-                agent, info = agent.update(batch, update_key)
+                agent, info = agent.update(spread(batch), update_key)
                 return agent, info.metrics
 
             keys = jax.random.split(fold(key, LEARN, frames), updates)
