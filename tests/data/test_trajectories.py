@@ -121,7 +121,7 @@ def test_damaged_files_are_refused(tmp_path):
     with pytest.raises(DatasetError, match="must be those that were written"):
         Trajectories.load(path)
     (path / ARRAYS_FILE).write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match="not saved trajectories"):
+    with pytest.raises(DatasetError, match="trajectories.safetensors: not a readable"):
         Trajectories.load(path)
 
 

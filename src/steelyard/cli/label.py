@@ -13,6 +13,8 @@ import numpy as np
 import tyro
 
 from steelyard.cli import choose
+from steelyard.files import read_arrays
+from steelyard.files.npz import names_in
 from steelyard.labelling.dataset import LabelDataset, open_dataset
 from steelyard.labelling.records import Kind, LabellingError, check_annotator
 from steelyard.labelling.select import Choosing, PairScope, Select
@@ -179,10 +181,11 @@ def _choosing(options: Serve) -> Choosing:
 
 
 def _scores(path: Path, dataset: LabelDataset) -> dict[int, list[float]]:
-    with np.load(path, allow_pickle=False) as file:
-        if "score" not in file:
-            raise LabellingError(f"{path} has no array `score`; it has {', '.join(file.files)}")
-        score = file["score"]
+    score = read_arrays(path, ("score",), LabellingError).get("score")
+    if score is None:
+        raise LabellingError(f"{path} has no array `score`; it has {', '.join(names_in(path))}")
+    if score.dtype.kind not in "iuf":
+        raise LabellingError(f"{path}: `score` holds numbers; its type is {score.dtype}")
     if score.ndim != 2 or len(score) != len(dataset.clips) or not np.isfinite(score).all():
         raise LabellingError(
             f"{path}: `score` is finite, [segment, head], with {len(dataset.clips)} rows; "

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import difflib
 import hashlib
-import json
 import re
 import shutil
 import sys
@@ -22,6 +21,7 @@ from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.emphasis.on_policy import CupidConfig
 from steelyard.envs.registry import env_spec
 from steelyard.envs.seeding import evaluation_seeds, training_seeds
+from steelyard.files import field, read_json
 from steelyard.numerics.tail_statistics import wilson
 from steelyard.studies.assembly.config import configure
 from steelyard.studies.assembly.execute import clone, learn
@@ -31,6 +31,7 @@ from steelyard.studies.hardware import use_device
 from steelyard.studies.imitation.sources import find_dataset
 from steelyard.training.base_policy import BaseRun
 from steelyard.training.group import RunGroup
+from steelyard.training.holds import hold_to_the_end
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.on_policy import OnPolicyConfig
 from steelyard.training.on_policy_update import UpdateConfig
@@ -136,7 +137,8 @@ def train_residual_ppo(rest: list[str]) -> None:
     agent, base = options.agent, None
     if options.base is not None:
         base = load_base(options.base)
-        made_for = (RunFolder(options.base).read("config.json") or {})["config"]["env"]
+        identity = RunFolder(options.base).read("config.json")
+        made_for = field(identity, "config", "env", kind=str, place=options.base / "config.json")
         if made_for != options.env:
             raise ValueError(
                 f"the base of {options.base} is of {made_for}, the residual's task is {options.env}"
@@ -174,7 +176,9 @@ def _open(
     """The run's folder; what was run before with the same settings is found again."""
     use_device(shared.device)
     identity = {"study": study, "arm": arm, "seed": shared.seed, "config": settings, **more}
-    return RunFolder(shared.runs / study / run_id(identity)).open(identity)
+    folder = RunFolder(shared.runs / study / run_id(identity)).open(identity)
+    hold_to_the_end(folder.path)
+    return folder
 
 
 def _check(shared: Shared, loop: OnPolicyConfig | None = None) -> None:
@@ -256,12 +260,7 @@ def _with_file(found: TrainResidual, path: Path) -> TrainResidual:
         FileNotFoundError: There is no such file.
         ValueError: It is no JSON object, a key is unknown, or a value is refused.
     """
-    try:
-        given = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must hold one JSON object: {error}") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"{path} must hold one JSON object, got {type(given).__name__}")
+    given = read_json(path)
     groups: dict[str, Any] = {
         name: getattr(found, name) for name in ("agent", "update", "loop", "cupid")
     }

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from steelyard.data.clock import check_time
 from steelyard.data.findings import DatasetError, DatasetNotFoundError
 from steelyard.data.motion_checks import check_yaw_unit
+from steelyard.files import read_text, regular_file
 
 DART_DIR_VARIABLE = "STEELYARD_DART_DIR"
 _BESIDE = Path("shared") / "data" / "dart"
@@ -110,7 +111,7 @@ def read_dart_file(path: Path) -> DartFile:
         DatasetError: A column is missing or renamed, a cell is no number, the file is empty, time
             goes back, yaw is in degrees, or a command leaves [-1, 1]; names file, column, row.
     """
-    content = path.read_bytes()
+    content = regular_file(path, DatasetError).read_bytes()
     header = content.split(b"\n", 1)[0].decode("utf-8", errors="replace").strip()
     names = [name.strip() for name in header.split(",")]
     for column in COLUMNS.values():
@@ -154,7 +155,7 @@ def _holds_recordings(folder: Path) -> bool:
 
 def _numbers(path: Path, width: int) -> Float[np.ndarray, "row column"]:
     """Read the rows below the header; the message of an error names the cell."""
-    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    lines = read_text(path, DatasetError).splitlines()[1:]
     rows = [line for line in lines if line.strip()]
     if not rows:
         return np.zeros((0, width))

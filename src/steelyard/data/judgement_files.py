@@ -6,7 +6,7 @@ a comparison file holds ``obs, action, rl_sum``, row ``i`` against row ``i + N/2
 unpickled; the reference's ``preference_data.pkl`` is not read.
 """
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from steelyard.data.findings import DatasetError
 from steelyard.data.preferences import Pairs, Ratings
+from steelyard.files import read_arrays, read_json_lines, reading
 
 EXPORT = "export"
 
@@ -42,25 +43,30 @@ def read_judgements(dataset: Path) -> tuple[Ratings, Pairs]:
             f"export them with `steelyard label export {dataset}`"
         )
     rated, compared = (_rows(file) if file.exists() else [] for file in files)
-    return _ratings(rated), _pairs(compared)
+    with reading(files[0], "ratings that are none", DatasetError):
+        ratings = _ratings(rated)
+    with reading(files[1], "comparisons that are none", DatasetError):
+        return ratings, _pairs(compared)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DatasetError(f"{file}, line {number} is no JSON: {error}") from None
-        wanted = _FIELDS[file.name]
-        missing = [name for name in wanted if not isinstance(row, dict) or name not in row]
+    rows, wanted = [], _FIELDS[file.name]
+    for number, row in read_json_lines(file, DatasetError):
+        missing = [name for name in wanted if name not in row]
         if missing:
             raise DatasetError(f"{file}, line {number} has no {missing[0]!r}; it needs {wanted}")
         for name in wanted[:-1]:
-            if not isinstance(row[name], (int, float)):
-                raise DatasetError(f"{file}, line {number}: {name} is a number, got {row[name]!r}")
+            value, whole = row[name], name in _NUMBERS_OF_SEGMENTS
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                kind = "the number of a segment" if whole else "a number"
+                raise DatasetError(f"{file}, line {number}: {name} is {kind}, got {value!r:.80}")
+            if not (0 <= value < 2**63 if whole else abs(value) < math.inf):
+                raise DatasetError(f"{file}, line {number}: {name} is out of range: {value}")
         rows.append(row)
     return rows
+
+
+_NUMBERS_OF_SEGMENTS = ("segment", "a", "b")
 
 
 _FIELDS = {
@@ -106,11 +112,12 @@ def read_comparisons(file: Path) -> dict[str, np.ndarray]:
     Raises:
         DatasetError: Arrays are missing, have unlike lengths, or are pickled.
     """
-    try:
-        with np.load(file, allow_pickle=False) as opened:
-            held = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{file} cannot be read as npz without pickles: {error}") from None
+    held = read_arrays(file, error=DatasetError)
+    with reading(file, "its arrays do not belong together", DatasetError):
+        return _comparisons(file, held)
+
+
+def _comparisons(file: Path, held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if {"obs_1", "action_1", "obs_2", "action_2", "label"} <= set(held):
         label = np.asarray(held["label"], float)
         count = len(label)

@@ -25,6 +25,7 @@ from steelyard.data.motion_checks import (
 )
 from steelyard.data.splits import Split, reference_split
 from steelyard.data.trajectories import Trajectories
+from steelyard.files import read_text
 
 _V1_FILE = re.compile(r"traj_vels_(\d+)\.txt$")
 _V3_FILE = re.compile(r".*traj_(?!vels_).*\.txt$")
@@ -177,7 +178,7 @@ def _steps(column: Float[np.ndarray, " row"], place: str) -> Float[np.ndarray, "
 def _table(path: Path, least_columns: int) -> Float[np.ndarray, "row column"]:
     """Read rows of numbers; more columns than asked for are legal and unused."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, DatasetError).splitlines(), start=1):
         cells = line.split()
         if not cells or cells[0].startswith("#"):
             continue
@@ -202,7 +203,7 @@ def _shuffled(folder: Path, recordings: list[_Recording], suffix: str) -> list[s
     if path is None:
         return []
     known = {_key(each.id): each.id for each in recordings}
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(path, DatasetError).splitlines()]
     keys = [_key(line.removesuffix(".txt")) for line in lines if line and line[0] != "#"]
     return [known[key] for key in dict.fromkeys(keys) if key in known]
 

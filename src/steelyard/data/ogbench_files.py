@@ -11,7 +11,6 @@ every target as it is with OGBench's masks.
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +23,8 @@ from steelyard.data.formats.base import atomic_path
 from steelyard.data.provenance import Provenance
 from steelyard.envs.ogbench import base_name, make_ogbench, ogbench_spec, sparse_reward
 from steelyard.envs.spaces import without_precision_remarks
+from steelyard.files import read_arrays
+from steelyard.files.npz import names_in
 
 COLUMNS = ("observations", "actions", "terminals", "qpos", "qvel")
 BUTTONS = "button_states"
@@ -63,20 +64,20 @@ def read_columns(path: Path, buttons: bool) -> dict[str, np.ndarray]:
     """
     needed = [*COLUMNS, BUTTONS] if buttons else list(COLUMNS)
     why = {"qpos": "places of the objects", BUTTONS: "states of the buttons"}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in needed:
-                if name not in file.files:
-                    raise DatasetError(
-                        f"{path} has no array `{name}`, which a single task's rewards are made of"
-                        f" ({why.get(name, 'a column of every OGBench file')}); it has "
-                        f"{', '.join(sorted(file.files))}"
-                    )
-            columns = {name: np.asarray(file[name]) for name in needed}
-    except (ValueError, zipfile.BadZipFile, OSError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path} is no readable NPZ file: {error}") from error
+    columns = read_arrays(path, needed, DatasetError)
+    for name in needed:
+        if name not in columns:
+            raise DatasetError(
+                f"{path} has no array `{name}`, which a single task's rewards are made of"
+                f" ({why.get(name, 'a column of every OGBench file')}); it has "
+                f"{', '.join(sorted(names_in(path)))}"
+            )
+        axes, kind = 1 if name == "terminals" else 2, columns[name].dtype.kind
+        if columns[name].ndim != axes or kind not in "biuf":
+            raise DatasetError(
+                f"{path}: `{name}` holds numbers in {axes} axes; got {columns[name].dtype}"
+                f"{list(columns[name].shape)}"
+            )
     rows = len(columns["actions"])
     for name, values in columns.items():
         if len(values) != rows:

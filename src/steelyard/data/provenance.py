@@ -52,6 +52,8 @@ class Provenance:
             TypeError: A field is unknown, or ``task`` is missing.
         """
         notes = tuple(str(note) for note in fields.get("notes", ()))
+        if not isinstance(fields.get("versions", {}), Mapping):
+            raise TypeError(f"`versions` must map packages to versions, got {fields['versions']!r}")
         return cls(**{**fields, "notes": notes})
 
 

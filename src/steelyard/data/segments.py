@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from steelyard.data.findings import DatasetError
+from steelyard.data.formats.hdf5 import column, json_attribute, open_hdf5
 
 ARRAYS, INFO = "segments.h5", "segment_info.json"
 SCHEMA = 1
@@ -133,10 +134,13 @@ class Segments:
         return dataclasses.replace(self, **arrays)
 
 
-PER_ITEM = (
-    "observation", "action", "reward", "terminated", "truncated", "valid", "success",
-    "behaviour_logp", "last_observation", "episode", "start", "checkpoint", "noise",
-)  # fmt: skip
+PER_ITEM = {
+    "observation": "f", "action": "f", "reward": "f", "terminated": "b", "truncated": "b",
+    "valid": "b", "success": "b", "behaviour_logp": "f", "last_observation": "f", "episode": "i",
+    "start": "i", "checkpoint": "i", "noise": "f",
+}  # fmt: skip
+"""The arrays that have a row a segment, and the kind of their numbers."""
+_PLAYED = {"seed": "i", "action": "f", "length": "i"}
 
 
 def _refuse_non_finite(name: str, values: np.ndarray) -> None:
@@ -240,40 +244,56 @@ def load_segments(folder: Path) -> Segments:
             f"{folder} is no data set of segments, it has no {ARRAYS}; "
             "make one with `steelyard data segments`"
         )
-    try:
-        with h5py.File(path, "r") as file:
-            attributes: dict[str, Any] = {name: file.attrs[name] for name in _ATTRIBUTES}
-            if int(attributes["schema"]) > SCHEMA:
-                raise DatasetError(
-                    f"{path} has schema {attributes['schema']}, this version reads up to {SCHEMA}; "
-                    "update Steelyard"
-                )
-            arrays = {name: _read(file, name) for name in PER_ITEM}
-            fields = dataclasses.fields(PlayedEpisodes)
-            played = {f.name: _read(file, f"played/{f.name}") for f in fields}
-    except KeyError as error:
-        raise DatasetError(f"{path}: a part is missing: {error.args[0]}") from None
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from None
-    _check_lengths(path, arrays)
-    return Segments(
-        env=str(attributes["env"]),
-        env_options=json.loads(attributes["env_options"]),
-        control_timestep=float(attributes["control_timestep"]),
-        checkpoints=tuple(json.loads(attributes["checkpoints"])),
-        played=PlayedEpisodes(**played),
-        **arrays,
-    )
+    place = str(path)
+    with open_hdf5(path) as file:
+        missing = [name for name in _ATTRIBUTES if name not in file.attrs]
+        if missing:
+            raise DatasetError(f"{path}: a part is missing: the attribute {missing[0]!r}")
+        attributes: dict[str, Any] = {name: file.attrs[name] for name in _ATTRIBUTES}
+        if int(attributes["schema"]) > SCHEMA:
+            raise DatasetError(
+                f"{path} has schema {attributes['schema']}, this version reads up to {SCHEMA}; "
+                "update Steelyard"
+            )
+        arrays = {name: _read(file, name, place, kind) for name, kind in PER_ITEM.items()}
+        played = {
+            name: _read(file, f"played/{name}", place, kind) for name, kind in _PLAYED.items()
+        }
+        _check_lengths(path, arrays)
+        _check_played(path, played)
+        return Segments(
+            env=str(attributes["env"]),
+            env_options=json_attribute(file, "env_options", dict, place),
+            control_timestep=float(attributes["control_timestep"]),
+            checkpoints=tuple(map(str, json_attribute(file, "checkpoints", list, place))),
+            played=PlayedEpisodes(**played),
+            **arrays,
+        )
 
 
 _ATTRIBUTES = ("schema", "env", "env_options", "control_timestep", "checkpoints")
+_KINDS = {"f": "numbers (float32)", "b": "truth values", "i": "whole numbers"}
 
 
-def _read(file: h5py.File, name: str) -> np.ndarray:
-    found = file[name]
-    if not isinstance(found, h5py.Dataset):
-        raise KeyError(f"{name} is no array")
-    return np.asarray(found)
+def _read(file: h5py.File, name: str, place: str, kind: str) -> np.ndarray:
+    if name not in file:
+        raise DatasetError(f"{place}: a part is missing: {name}")
+    values = column(file, name, place)
+    if values.dtype.kind != kind or (kind == "f" and values.dtype != np.float32):
+        raise DatasetError(f"{place}: `{name}` holds {_KINDS[kind]}; its type is {values.dtype}")
+    return values
+
+
+def _check_played(path: Path, played: dict[str, np.ndarray]) -> None:
+    shapes = {name: values.shape for name, values in played.items()}
+    count = shapes["seed"][:1]
+    if not (shapes["seed"] == shapes["length"] == count == shapes["action"][:1] != ()) or (
+        len(shapes["action"]) != 3
+    ):
+        raise DatasetError(
+            f"{path}: `played` holds `seed` and `length` [episode], `action` [episode, step, "
+            f"component]; got {shapes}"
+        )
 
 
 def _check_lengths(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -282,10 +302,11 @@ def _check_lengths(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise DatasetError(f"{path}: `action` is [segment, step, component], got {list(shape)}")
     for name, values in arrays.items():
         wanted = shape[:1] if name in _ONE_EACH else shape[:2]
-        if values.shape[: len(wanted)] != wanted:
+        if values.shape[: len(wanted)] != wanted or values.ndim != _AXES.get(name, len(wanted)):
             raise DatasetError(
                 f"{path}: `{name}` is {list(values.shape)}, `action` is {list(shape)}"
             )
 
 
 _ONE_EACH = ("last_observation", "episode", "start", "checkpoint", "noise")
+_AXES = {"observation": 3, "action": 3, "last_observation": 2}

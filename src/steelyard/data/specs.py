@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from steelyard.data.findings import DatasetError, Finding
+from steelyard.files import reading
 from steelyard.types import EnvSpec
 
 UNKNOWN_TASK = "unknown"
@@ -31,21 +32,16 @@ def spec_from_json(text: str, place: str) -> EnvSpec:
     Raises:
         DatasetError: The text is not the JSON of an ``EnvSpec``.
     """
-    try:
-        fields: dict[str, Any] = json.loads(text)
-        return spec_from_fields(fields)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        names = [field.name for field in dataclasses.fields(EnvSpec)]
-        raise DatasetError(
-            f"{place}: an environment specification is a JSON object with the fields {names}; "
-            f"got {text[:120]!r} ({error!r})"
-        ) from error
+    names = [field.name for field in dataclasses.fields(EnvSpec)]
+    rule = f"an environment specification is a JSON object with the fields {names}"
+    with reading(place, f"{rule}; got {text!r:.120}", DatasetError):
+        return spec_from_fields(json.loads(text))
 
 
 def spec_from_fields(fields: dict[str, Any]) -> EnvSpec:
     """Build a specification from its fields as JSON holds them (lists in place of tuples)."""
     names = {field.name for field in dataclasses.fields(EnvSpec)}
-    if set(fields) != names:
+    if not isinstance(fields, dict) or set(fields) != names:
         raise ValueError(f"fields {sorted(fields)}, expected {sorted(names)}")
     return EnvSpec(
         id=str(fields["id"]),

@@ -9,6 +9,7 @@ import numpy as np
 
 from steelyard.data.findings import DatasetError
 from steelyard.data.trajectories import Trajectories
+from steelyard.files import read_json, reading
 
 SPLIT_FILE = "split.json"
 SCHEMA = "steelyard-split-1"
@@ -214,10 +215,10 @@ def read_split(path: str | Path, trajectories: Trajectories | None = None) -> Sp
         DatasetError: The file is no split, a trajectory is missing, or its content has changed.
     """
     path = _file(path)
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+    fields = read_json(path, DatasetError)
+    with reading(path, f"not a split ({SCHEMA})", DatasetError):
         if fields["schema"] != SCHEMA:
-            raise DatasetError(f"{path}: `schema` is {fields['schema']!r}; this reads {SCHEMA!r}")
+            raise DatasetError(f"`schema` is {fields['schema']!r:.80}; this reads {SCHEMA!r}")
         parts = {part: tuple(names) for part, names in fields["parts"].items()}
         prefix = "test/"
         split = Split(
@@ -226,20 +227,15 @@ def read_split(path: str | Path, trajectories: Trajectories | None = None) -> Sp
             validation=parts["validation"],
             test={p.removeprefix(prefix): n for p, n in parts.items() if p.startswith(prefix)},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path}: not a split ({SCHEMA}): {error!r}") from error
+        digests = {name: told for part in fields["parts"].values() for name, told in part.items()}
     if trajectories is not None:
         check_split(split, trajectories)
-        digests = dict(zip(trajectories.ids, trajectories.content_hashes, strict=True))
-        for names in fields["parts"].values():
-            for name, digest in names.items():
-                if digests[name] != digest:
-                    raise DatasetError(
-                        f"{path}: trajectory {name!r} must be the one that was split; its sha-256 "
-                        f"is {digests[name][:12]}…, the file says {digest[:12]}…"
-                    )
+        for name, digest in zip(trajectories.ids, trajectories.content_hashes, strict=True):
+            if name in digests and digests[name] != digest:
+                raise DatasetError(
+                    f"{path}: trajectory {name!r} must be the one that was split; its sha-256 "
+                    f"is {digest[:12]}…, the file says {digests[name]!s:.12}…"
+                )
     return split
 
 

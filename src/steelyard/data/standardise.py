@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 
 from steelyard.data.findings import DatasetError
 from steelyard.data.trajectories import Trajectories
+from steelyard.files import read_json, reading
 
 STANDARDISERS_FILE = "standardizers.json"
 TWIST_COLUMNS = ("vx", "vy", "w")
@@ -112,8 +113,8 @@ def load_standardisers(path: str | Path) -> Standardisers:
         "input": (*TWIST_COLUMNS, "velocity command", "steering command"),
         "target": TWIST_COLUMNS,
     }
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+    fields = read_json(path, DatasetError)
+    with reading(path, "not standardisers of a dynamics model", DatasetError):
         parts = {}
         for name, columns in defaults.items():
             mean, std = (np.asarray(fields[name][key], np.float64) for key in ("mean", "std"))
@@ -124,10 +125,6 @@ def load_standardisers(path: str | Path) -> Standardisers:
                     f"{mean.shape} and {std.shape}"
                 )
             parts[name] = Standardiser(mean, std, columns)
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: not standardisers of a dynamics model: {error!r}") from error
     return Standardisers(**parts)
 
 

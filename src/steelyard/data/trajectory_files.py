@@ -6,13 +6,13 @@ The same trajectories give the same bytes: there is no time stamp, and the keys 
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from steelyard.data.findings import DatasetError
 from steelyard.data.formats.base import atomic_path
 from steelyard.data.trajectories import Trajectories
 from steelyard.data.trajectory_rules import ARRAYS, COLUMNS
+from steelyard.files import read_json, read_tensors, reading
 
 ARRAYS_FILE = "trajectories.safetensors"
 METADATA_FILE = "metadata.json"
@@ -50,11 +50,15 @@ def load_trajectories(path: Path) -> Trajectories:
     Raises:
         DatasetError: A file is missing or damaged, or the arrays are not those written.
     """
+    path = Path(path)
     try:
-        fields = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+        fields = read_json(path / METADATA_FILE, DatasetError)
+        arrays = read_tensors(path / ARRAYS_FILE, DatasetError)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: not saved trajectories ({SCHEMA}): {error}") from error
+    with reading(path, f"not saved trajectories ({SCHEMA})", DatasetError):
         if fields["schema"] != SCHEMA:
-            raise DatasetError(f"`schema` is {fields['schema']!r}; this reads {SCHEMA!r}")
-        arrays = load_file(str(path / ARRAYS_FILE))
+            raise DatasetError(f"`schema` is {fields['schema']!r:.80}; this reads {SCHEMA!r}")
         loaded = Trajectories(
             **{name: arrays[name] for name in _STORED},
             ids=tuple(fields["ids"]),
@@ -62,13 +66,9 @@ def load_trajectories(path: Path) -> Trajectories:
             command_kind=fields["command_kind"],
             metadata=fields["metadata"],
         )
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not saved trajectories ({SCHEMA}): {error!r}") from error
-    if loaded.sha256 != fields["sha256"]:
-        raise DatasetError(
-            f"{path}: the arrays must be those that were written; their sha-256 is "
-            f"{loaded.sha256[:16]}…, {METADATA_FILE} says {fields['sha256'][:16]}…"
-        )
+        if loaded.sha256 != fields["sha256"]:
+            raise DatasetError(
+                "the arrays must be those that were written; their sha-256 is "
+                f"{loaded.sha256[:16]}…, {METADATA_FILE} says {fields['sha256']!s:.16}…"
+            )
     return loaded

@@ -9,8 +9,10 @@ infinite. The reference's own keys are always numbers (see
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from steelyard.evaluation.motion_metrics import (
     reference_metrics,
     summarise_motion,
 )
+from steelyard.files import FileError, field, read_json
 
 _AVERAGED = tuple(
     f"{part}_{kind}_mse" for part in ("traj", "final") for kind in ("state", "pos", "vel")

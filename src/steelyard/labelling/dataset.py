@@ -7,12 +7,12 @@ export asks for them.
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import os
 import struct
 from pathlib import Path
 
+from steelyard.files import read_json, reading
 from steelyard.labelling.records import Clip, LabellingError
 
 INFO = "segment_info.json"
@@ -39,8 +39,8 @@ class LabelDataset:
         """Return the segments that have a film now; others cannot be asked about."""
         there: set[str] = set()
         for folder in {os.path.dirname(clip.clip) for clip in self.clips}:
-            place = (self.folder / folder).resolve()
-            if place.is_relative_to(self.folder) and place.is_dir():
+            place = _inside(self.folder, folder)
+            if place is not None and place.is_dir():
                 there.update(os.path.join(folder, name) for name in _films(self.folder, place))
         return tuple(clip for clip in self.clips if clip.clip in there)
 
@@ -70,16 +70,16 @@ def open_dataset(folder: Path) -> LabelDataset:
             f"{folder} is no data set of segments: it has no {INFO}. "
             "`steelyard data segments` makes one."
         )
-    try:
-        info = json.loads(path.read_text())
+    info = read_json(path, LabellingError)
+    with reading(path, "not the description of a data set of segments", LabellingError):
         if info["schema"] != SCHEMA:
-            raise LabellingError(f"{path} has schema {info['schema']}, this version reads {SCHEMA}")
+            raise LabellingError(
+                f"{path} has schema {info['schema']!r}, this version reads {SCHEMA}"
+            )
         clips = tuple(_clip(entry) for entry in info["segments"])
+        if len({clip.id for clip in clips}) < len(clips):
+            raise LabellingError("two segments have the same number")
         return LabelDataset(folder.resolve(), str(info["sha256"]), clips)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, LabellingError):
-            raise
-        raise LabellingError(f"{path} cannot be read: {error!r}") from error
 
 
 def _clip(entry: dict) -> Clip:
@@ -91,8 +91,10 @@ def _clip(entry: dict) -> Clip:
         float(entry["duration"]),
         str(entry["video_path"]),
     )
-    if clip.id < 0 or not math.isfinite(clip.duration_s):
-        raise ValueError(f"segment {clip.id}: the number is >= 0 and the duration finite")
+    if not all(0 <= number < 2**63 for number in (clip.id, clip.episode, clip.window)):
+        raise LabellingError(f"segment {clip.id}: numbers lie in [0, 2⁶³)")
+    if not (math.isfinite(clip.duration_s) and math.isfinite(clip.start_s)):
+        raise LabellingError(f"segment {clip.id}: start and duration are finite")
     return clip
 
 
@@ -112,11 +114,20 @@ def film_path(folder: Path, clip: str) -> Path | None:
 
     Links are followed before the place is judged, so a link that leads outside is refused.
     """
-    if "\0" in clip or os.path.isabs(clip):
+    path = _inside(folder.resolve(), clip)
+    return path if path is not None and path.is_file() else None
+
+
+def _inside(root: Path, name: str) -> Path | None:
+    """Resolve a name that a file gave; none where it leads outside, or no file can have it."""
+    if os.path.isabs(name):
         return None
-    root = folder.resolve()
-    path = (root / clip).resolve()
-    return path if path.is_relative_to(root) and path.is_file() else None
+    try:
+        path = (root / name).resolve()
+        path.exists()  # too long a name fails here
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return path if path.is_relative_to(root) else None
 
 
 def file_sha256(path: Path) -> str:

@@ -30,12 +30,21 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from steelyard.files import clipped, field, read_json_lines, reading
 from steelyard.labelling.dataset import LabelDataset
-from steelyard.labelling.records import Answer, Judgement, LabellingError, Question, Task
+from steelyard.labelling.records import (
+    Answer,
+    Judgement,
+    LabellingError,
+    Question,
+    Task,
+    check_event,
+)
 from steelyard.labelling.store import Store
 
 FOLDER = "export"
@@ -123,29 +132,55 @@ def read_judgements(path: Path) -> list[Judgement]:
     """Read ``judgements.jsonl`` back.
 
     Raises:
-        LabellingError: A line is broken; says which.
+        FileNotFoundError: It is not there.
+        LabellingError: A line is broken, or two have the same number; says which.
     """
-    events = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            question = Question(
-                row["kind"], row["a"], row["b"], row["left_is_a"], row["reason"], row["scale"]
-            )
-            task = Task(row["task"], row["annotator"], question, row["state"])
-            answer = Answer(
-                row["client_uuid"],
-                row["task"],
-                row["answer"],
-                row["strength"],
-                row["response_ms"],
-                row["watched_left_s"],
-                row["watched_right_s"],
-            )
-            events.append(Judgement(row["id"], task, answer, row["created"], row["undone"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise LabellingError(f"{path}, line {number} is no judgement: {error!r}") from error
+    events: list[Judgement] = []
+    for number, row in read_json_lines(path, LabellingError):
+        place = f"{path}, line {number}"
+        with reading(place, "is no judgement", LabellingError):
+            events.append(_event(row, place))
+    for what, found in (
+        ("number", [event.id for event in events]),
+        ("client_uuid", [event.answer.client_uuid for event in events]),
+    ):
+        if len(set(found)) < len(found):
+            raise LabellingError(f"{path}: two judgements have the same {what}")
     return events
+
+
+def _event(row: dict[str, Any], place: str) -> Judgement:
+    def get(name: str, *kinds: type) -> Any:
+        value = field(row, name, kind=kinds, place=place, error=LabellingError)
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise LabellingError(
+                f"{place}: `{name}` lies in (-2⁶³, 2⁶³), got {clipped(str(value))}"
+            )
+        return value
+
+    question = Question(
+        get("kind", str),
+        get("a", int),
+        get("b", int, NoneType),
+        get("left_is_a", bool),
+        get("reason", str),
+        get("scale", int),
+    )
+    task = Task(get("task", int), get("annotator", str), question, get("state", str))
+    answer = Answer(
+        get("client_uuid", str),
+        task.id,
+        get("answer", str),
+        get("strength", int),
+        get("response_ms", int),
+        get("watched_left_s", int, float),
+        get("watched_right_s", int, float),
+    )
+    event = Judgement(
+        get("id", int), task, answer, get("created", str), get("undone", str, NoneType)
+    )
+    check_event(event)
+    return event
 
 
 def _standing(events: Sequence[Judgement]) -> list[Judgement]:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["rate", "pair"]
+STATES = ("open", "done", "skipped", "dropped")
 
 PAIR_ANSWERS = ("left", "right", "tie", "both_bad", "skip")
 """What may be answered to two clips; ratings are the digits of the scale, or ``skip``."""
@@ -14,11 +15,16 @@ UNDECIDED = ("tie", "both_bad")
 STRENGTH = {"slight": 1, "strong": 2}
 """The key pressed: an arrow, or an arrow with Shift; ties and ratings have strength 0."""
 
+MOST_SCALE = 100
 ANNOTATOR = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 class LabellingError(ValueError):
     """A request or file that cannot be used; the message is one line for the user."""
+
+
+class StorageError(LabellingError):
+    """The file of judgements cannot be read or written: damaged, locked, or the disk is full."""
 
 
 class ConflictError(LabellingError):
@@ -177,8 +183,30 @@ def check_answer(question: Question, answer: Answer) -> None:
         strengths = (0,)
     if answer.answer not in legal:
         shown = ", ".join(legal) if question.kind == "pair" else f"1 to {question.scale} or skip"
-        raise LabellingError(f"an answer to task {answer.task} is {shown}; got {answer.answer!r}")
+        raise LabellingError(
+            f"an answer to task {answer.task} is {shown}; got {answer.answer[:40]!r}"
+        )
     if answer.strength not in strengths:
         raise LabellingError(
-            f"the strength of {answer.answer!r} is one of {strengths}, got {answer.strength}"
+            f"the strength of {answer.answer[:40]!r} is one of {strengths}, got {answer.strength}"
         )
+
+
+def check_event(event: Judgement) -> None:
+    """Raise where an event from a file is none that the app could have written.
+
+    Raises:
+        LabellingError: Says what is wrong.
+    """
+    question = event.task.question
+    check_annotator(event.task.annotator)
+    if question.kind not in get_args(Kind) or event.task.state not in STATES:
+        raise LabellingError(
+            f"the kind is one of {get_args(Kind)} and the state one of {STATES}; got "
+            f"{question.kind[:40]!r} and {event.task.state[:40]!r}"
+        )
+    if (question.b is None) != (question.kind == "rate"):
+        raise LabellingError(f"a pair has two segments, a rating one; got {question.b} as second")
+    if not 0 <= question.scale <= MOST_SCALE:
+        raise LabellingError(f"the scale lies in [0, {MOST_SCALE}], got {question.scale}")
+    check_answer(question, event.answer)

@@ -5,6 +5,7 @@ a person once answered can get lost by a program's mistake. One process writes; 
 system releases when the process dies keeps a second one out.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -85,6 +86,8 @@ def prepare(connection: sqlite3.Connection, path: Path, sha256: str, read_only: 
         sqlite3.DatabaseError: The file is no database.
     """
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
     if not read_only:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -104,11 +107,14 @@ def check(connection: sqlite3.Connection, path: Path, sha256: str) -> None:
     """Raise unless the file is of this schema and of this data set.
 
     Raises:
-        LabellingError: Says both versions, or both hashes; nothing is migrated.
+        LabellingError: Says both versions, or both hashes; nothing is migrated. Or it holds other
+            tables, or is damaged.
     """
-    row = connection.execute("SELECT schema_version, dataset_sha256 FROM meta").fetchone()
+    row = connection.execute(
+        "SELECT schema_version, CAST(dataset_sha256 AS TEXT) FROM meta"
+    ).fetchone()
     if row is None or row[0] != SCHEMA:
-        found = "none" if row is None else row[0]
+        found = "none" if row is None else repr(row[0])
         raise LabellingError(
             f"{path} has schema {found}, this version reads {SCHEMA}; nothing was changed. "
             "Use the version of steelyard that wrote it."
@@ -118,6 +124,27 @@ def check(connection: sqlite3.Connection, path: Path, sha256: str) -> None:
             f"{path} belongs to another data set: its segments.h5 has SHA-256 {row[1][:12]}…, "
             f"the one beside it {sha256[:12]}…; judgements of one are no judgements of the other"
         )
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(TABLES + GUARDS)
+        wanted = _definitions(fresh)
+    strange = _definitions(connection) ^ wanted
+    if strange:
+        raise LabellingError(
+            f"{path}: its tables must be those that this version makes; different: "
+            f"{', '.join(sorted({name for _, name, _ in strange}))[:200]}"
+        )
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise LabellingError(f"{path} is damaged: {found}")
+
+
+def _definitions(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Kind, name and text of all tables, indices and triggers; a stranger's could be anything."""
+    rows = connection.execute(
+        "SELECT type, name, coalesce(sql, '') FROM sqlite_master WHERE name NOT LIKE 'sqlite~_%' "
+        "ESCAPE '~'"
+    )
+    return {(kind, name, " ".join(sql.split())) for kind, name, sql in rows}
 
 
 def refuse_unwritable(path: Path) -> None:

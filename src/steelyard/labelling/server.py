@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from steelyard.labelling.agreement import agreement
 from steelyard.labelling.export import export
 from steelyard.labelling.guard import Guard
-from steelyard.labelling.records import Answer, ConflictError, LabellingError
+from steelyard.labelling.records import Answer, ConflictError, LabellingError, StorageError
 from steelyard.labelling.session import Session
 
 NAME = r"^[A-Za-z0-9_-]{1,32}$"
@@ -71,7 +71,7 @@ def make_app(session: Session, page: dict[str, Any], token: str | None = None) -
 
     @app.exception_handler(LabellingError)
     def labelling_error(_: Request, error: LabellingError) -> JSONResponse:
-        status = 409 if isinstance(error, ConflictError) else 422
+        status = {ConflictError: 409, StorageError: 503}.get(type(error), 422)
         return JSONResponse({"error": str(error)}, status)
 
     @app.exception_handler(RequestValidationError)

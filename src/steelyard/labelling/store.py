@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from steelyard.files import reading
 from steelyard.labelling import schema
 from steelyard.labelling.records import (
     SKIP,
@@ -26,9 +27,11 @@ from steelyard.labelling.records import (
     Kind,
     LabellingError,
     Question,
+    StorageError,
     Task,
     check_annotator,
     check_answer,
+    check_event,
 )
 from steelyard.labelling.rows import EVENT, STANDING, TASK, judgement_of, task_of
 
@@ -89,25 +92,36 @@ class Store:
         Which questions are open may be lost by a power cut, not by a kill: they are chosen anew.
         A lasting commit also makes everything before it last.
         """
-        with self._mutex:
+        with self._mutex, self._explained():
             self._db.execute(f"PRAGMA synchronous={'FULL' if lasting else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # Some errors have ended the transaction themselves.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path} cannot be used: {error}") from error
 
     def _rows(self, query: str, *values: object) -> list[tuple]:
-        with self._mutex:
+        with self._mutex, self._explained():
             return self._db.execute(query, values).fetchall()
 
     # Settings and segments
 
     def settings(self) -> dict:
         """Return what the server last ran with."""
-        return json.loads(self._rows("SELECT settings FROM meta")[0][0])
+        text = self._rows("SELECT settings FROM meta")[0][0]
+        with reading(self.path, "its settings must be JSON", StorageError):
+            return dict(json.loads(text))
 
     def save_settings(self, settings: dict) -> None:
         """Keep what the server runs with, for ``status`` and the exports."""
@@ -339,8 +353,16 @@ class Store:
         return [judgement_of(row) for row in rows]
 
     def judgements(self) -> list[Judgement]:
-        """Return every event of every annotator in order, undone ones marked."""
-        return [judgement_of(row) for row in self._rows(f"{EVENT} ORDER BY j.id")]
+        """Return every event of every annotator in order, undone ones marked.
+
+        Raises:
+            StorageError: One is none that the app could have written.
+        """
+        events = [judgement_of(row) for row in self._rows(f"{EVENT} ORDER BY j.id")]
+        for event in events:
+            with reading(self.path, f"judgement {event.id} is none", StorageError):
+                check_event(event)
+        return events
 
     def counts(self, annotator: str, kind: Kind, scale: int) -> dict[str, int]:
         """Return the number of tasks in each state, and of ``repeats`` among them."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from steelyard.files import read_text, reading
 from steelyard.reports.files import write_atomic
 from steelyard.reports.schema import SchemaError, as_json, parse
 
@@ -172,14 +173,12 @@ def _parts(path: Path) -> list[Path]:
 def _read(path: Path) -> list[Record]:
     """Read one file of records."""
     records = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, SchemaError).split("\n"), start=1):
         where = f"{path}:{number}"
         if not line.strip():
             continue
-        try:
+        with reading(where, "must be one JSON object a line", SchemaError):
             # Python writes NaN and Infinity, which JSON does not know: both mean "no number".
             value = json.loads(line, parse_constant=lambda _: None)
-        except json.JSONDecodeError as error:
-            raise SchemaError(f"{where}: must be one JSON object a line: {error}") from error
         records.append(parse(Record, value, where))
     return records

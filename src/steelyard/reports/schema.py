@@ -6,6 +6,8 @@ import types
 import typing
 from collections.abc import Mapping
 
+from steelyard.files import clipped, reading
+
 
 class SchemaError(ValueError):
     """A file does not have the documented form; the message says where and what is legal."""
@@ -33,7 +35,7 @@ def parse(annotation: typing.Any, value: typing.Any, where: str) -> typing.Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise SchemaError(f"{where}: must be one of {list(arguments)}, got {value!r}")
+        raise SchemaError(f"{where}: must be one of {list(arguments)}, got {clipped(repr(value))}")
     if origin is tuple:
         items = _require(list, value, where)
         return tuple(parse(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items))
@@ -63,7 +65,9 @@ def _parse_dataclass(cls: typing.Any, value: typing.Any, where: str) -> typing.A
     if missing:
         raise SchemaError(f"{where}: missing {', '.join(map(repr, missing))}")
     hints = typing.get_type_hints(cls)
-    return cls(**{k: parse(hints[k], item, f"{where}: {k}") for k, item in value.items()})
+    read = {k: parse(hints[k], item, f"{where}: {k}") for k, item in value.items()}
+    with reading(where, f"no legal {cls.__name__}", SchemaError):
+        return cls(**read)
 
 
 def _parse_union(options: tuple, value: typing.Any, where: str) -> typing.Any:
@@ -74,14 +78,14 @@ def _parse_union(options: tuple, value: typing.Any, where: str) -> typing.Any:
         except SchemaError:
             continue
     legal = " or ".join(getattr(o, "__name__", str(o)) for o in options).replace("NoneType", "null")
-    raise SchemaError(f"{where}: must be {legal}, got {value!r}")
+    raise SchemaError(f"{where}: must be {legal}, got {clipped(repr(value))}")
 
 
 def _require(cls: typing.Any, value: typing.Any, where: str) -> typing.Any:
     """Return the value if it is an instance of a plain type; ``bool`` is no ``int``."""
     if isinstance(value, cls) and not (isinstance(value, bool) and cls in (int, float)):
         return value
-    raise SchemaError(f"{where}: must be {cls.__name__}, got {value!r}")
+    raise SchemaError(f"{where}: must be {cls.__name__}, got {clipped(repr(value))}")
 
 
 def as_json(value: typing.Any) -> typing.Any:

@@ -1,14 +1,14 @@
 """What a study tells the reports about itself, so that they need not know its learners."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from steelyard.files import read_json
 from steelyard.reports.files import json_text, write_atomic
 from steelyard.reports.records import AxisValue, Number
-from steelyard.reports.schema import as_json, parse
+from steelyard.reports.schema import SchemaError, as_json, parse
 
 Role = Literal["method", "baseline", "control", "anchor"]
 _OPTIONAL = (
@@ -252,7 +252,7 @@ class StudyReport:
 
 def load_spec(path: Path) -> StudyReport:
     """Read ``report_spec.json``; errors name the file and the field."""
-    return parse(StudyReport, json.loads(path.read_text("utf-8")), str(path))
+    return parse(StudyReport, read_json(path, SchemaError), str(path))
 
 
 def dump_spec(spec: StudyReport, path: Path) -> Path:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from steelyard.files import field, read_json
 from steelyard.reports import Record, StudyReport
 from steelyard.reports.files import write_atomic
-from steelyard.reports.schema import parse
+from steelyard.reports.schema import SchemaError, parse
 from steelyard.training.group import Ticker, common_steps
 from steelyard.training.metrics import SinkOptions
 from steelyard.training.run_folder import RunFolder, run_id

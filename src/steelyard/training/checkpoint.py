@@ -1,13 +1,15 @@
 """Pytrees on disk: safetensors, written atomically, read into a template of the same structure."""
 
-import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+
+from steelyard.data.replacing import replacing
+from steelyard.files import read_tensors
 
 Tree = TypeVar("Tree")
 
@@ -23,10 +25,8 @@ def save_tree(path: Path, tree: object, metadata: dict[str, str] | None = None) 
         metadata: Strings to keep beside the arrays.
     """
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named_arrays(tree)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    save_file(arrays, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    with replacing(path) as draft:
+        save_file(arrays, draft, metadata=metadata)
 
 
 def load_tree(path: Path, like: Tree) -> Tree:
@@ -34,14 +34,16 @@ def load_tree(path: Path, like: Tree) -> Tree:
 
     Args:
         path: The file.
-        like: A tree of the wanted structure; its arrays give shapes and types, its other leaves
-            are kept.
+        like: A tree of the wanted structure; its arrays, or the shapes in their place
+            (``equinox.filter_eval_shape``), say what is wanted, its other leaves are kept.
 
     Raises:
-        ValueError: An array is missing or has another shape or type; names array, file and both.
+        FileNotFoundError: The file is not there.
+        ValueError: The file is damaged, or an array is missing or has another shape or type;
+            names array, file and both.
     """
-    stored = load_file(path)
-    arrays, rest = eqx.partition(like, eqx.is_array_like)
+    stored = read_tensors(path)
+    arrays, rest = eqx.partition(like, _is_kept)
     named = _named_arrays(like)
     leaves = []
     for name, leaf in named:
@@ -57,10 +59,17 @@ def load_tree(path: Path, like: Tree) -> Tree:
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), rest)
 
 
-def _named_arrays(tree: object) -> list[tuple[str, np.ndarray]]:
-    arrays = eqx.filter(tree, eqx.is_array_like)
-    flat, _ = jax.tree_util.tree_flatten_with_path(arrays)
-    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in flat]
+def _named_arrays(tree: object) -> list[tuple[str, Any]]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, _is_kept))
+    return [(jax.tree_util.keystr(path), _as_array(leaf)) for path, leaf in flat]
+
+
+def _is_kept(leaf: Any) -> bool:
+    return eqx.is_array_like(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _as_array(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf)
 
 
 def take_run(tree: Tree, index: int | slice) -> Tree:

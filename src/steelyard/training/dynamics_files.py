@@ -231,14 +231,10 @@ def load_model(path: str | Path) -> Dynamics:
         plant = make_plant(model, VEHICLES["mushr"], described["command_kind"])
         return Dynamics.create(jax.random.key(0), config, plant, sizes, loss_emphasis(config))
 
-    def kept() -> dict[str, Any]:
-        learner = create()
-        return _single({"model": learner.average, "twist_std": learner.twist_std})
-
     # Shapes first: the sizes that a stranger's file names are not made before its arrays have them.
     with reading(path, "describes no model", ConfigError):
-        like = eqx.filter_eval_shape(kept)
-    stored = load_tree(path, like)
+        shapes = eqx.filter_eval_shape(create)
+    stored = load_tree(path, _single({"model": shapes.average, "twist_std": shapes.twist_std}))
     learner = create()
     return dataclasses.replace(
         learner,
@@ -251,9 +247,14 @@ def load_model(path: str | Path) -> Dynamics:
 
 def _single(tree: Any) -> Any:
     """Numbers as float32 arrays: parameters of a plant may still be plain floats."""
-    return jax.tree.map(
-        lambda x: jnp.asarray(x, jnp.float32) if eqx.is_inexact_array_like(x) else x, tree
-    )
+
+    def single(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            exact = not jnp.issubdtype(leaf.dtype, jnp.inexact)
+            return leaf if exact else jax.ShapeDtypeStruct(leaf.shape, jnp.float32)
+        return jnp.asarray(leaf, jnp.float32) if eqx.is_inexact_array_like(leaf) else leaf
+
+    return jax.tree.map(single, tree)
 
 
 def _short(value: Any) -> Any:

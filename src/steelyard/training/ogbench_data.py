@@ -11,10 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from steelyard.data.ogbench_files import write_ogbench
 from steelyard.envs.ogbench import COLLECT_STEPS, base_name, play_episode
+from steelyard.files import read_arrays
 from steelyard.training.group import Ticker
 from steelyard.training.run_folder import save_arrays
 
@@ -76,7 +75,7 @@ def generate_ogbench(
     missing = [k for k in range(count) if not _part(parts, k).exists()]
     if missing:
         raise RuntimeError(f"{len(missing)} of {count} episodes are missing; run it again to go on")
-    episodes = [dict(np.load(_part(parts, k), allow_pickle=False)) for k in range(count)]
+    episodes = [read_arrays(_part(parts, k)) for k in range(count)]
     write_ogbench(files[0], episodes[:train], overwrite)
     write_ogbench(files[1], episodes[train:], overwrite)
     shutil.rmtree(parts)

@@ -2,9 +2,12 @@
 
 import dataclasses
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
+
+from steelyard.files import clipped, reading
 
 
 class ConfigError(ValueError):
@@ -32,9 +35,9 @@ def from_plain(wanted: typing.Any, value: typing.Any, file: str, key: str = "") 
         fields = {field.name: field for field in dataclasses.fields(wanted)}
         hints = typing.get_type_hints(wanted)
         refuse_unknown(given, fields, file, key)
-        return wanted(
-            **{k: from_plain(hints[k], v, file, inside(key, k)) for k, v in given.items()}
-        )
+        read = {k: from_plain(hints[k], v, file, inside(key, k)) for k, v in given.items()}
+        with reading(file, f"{key or 'the file'} holds no legal settings", ConfigError):
+            return wanted(**read)
     if origin is typing.Literal:
         if value in options:
             return value
@@ -42,11 +45,11 @@ def from_plain(wanted: typing.Any, value: typing.Any, file: str, key: str = "") 
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:
             return None
-        (option,) = (o for o in options if o is not type(None))
+        option = next(o for o in options if o is not type(None))
         return from_plain(option, value, file, key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{file}: {key} must be a list, got {value!r}")
+            raise ConfigError(f"{file}: {key} must be a list, got {clipped(repr(value))}")
         parts = enumerate(value)
         return tuple(from_plain(options[0], part, file, f"{key}[{i}]") for i, part in parts)
     if wanted is float and value in ("inf", "-inf"):
@@ -79,18 +82,22 @@ def inside(key: str, name: str) -> str:
 def _scalar(wanted: typing.Any, value: typing.Any, place: str) -> typing.Any:
     legal = (int, float) if wanted is float else wanted
     if isinstance(value, legal) and not (isinstance(value, bool) and wanted is not bool):
+        if wanted is float and abs(value) > sys.float_info.max and value == value:
+            raise ConfigError(f"{place} must be a number of 64 bits, got {clipped(str(value))}")
         return wanted(value)
-    raise ConfigError(f"{place} must be {wanted.__name__}, got {value!r}")
+    raise ConfigError(f"{place} must be {wanted.__name__}, got {clipped(repr(value))}")
 
 
 def _object(value: typing.Any, file: str, key: str) -> dict[str, typing.Any]:
     if isinstance(value, dict):
         return value
-    raise ConfigError(f"{file}: {key or 'the file'} must be a JSON object, got {value!r}")
+    raise ConfigError(
+        f"{file}: {key or 'the file'} must be a JSON object, got {clipped(repr(value))}"
+    )
 
 
 def _listed(legal: Iterable[str], got: typing.Any) -> str:
     names = [str(name) for name in legal]
     near = difflib.get_close_matches(str(got), names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{', '.join(names)}, got {got!r}{hint}"
+    return f"{', '.join(names)}, got {clipped(repr(got))}{hint}"

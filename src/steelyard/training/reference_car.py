@@ -6,7 +6,6 @@ warm-up, scale matching) keeps our defaults, unless :func:`as_reference` switche
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from steelyard.agents.dynamics import (
     TwistWeights,
 )
 from steelyard.data.formats.locate import PICKLE_SUFFIXES
+from steelyard.files import read_json
 from steelyard.training.dynamics import DynamicsRun
 from steelyard.training.plain import ConfigError, from_plain, inside, refuse_unknown
 
@@ -147,10 +147,7 @@ def load_reference_config(path: str | Path) -> ReferenceConfig:
     refuse_checkpoint(path)
     if not path.is_file():
         raise FileNotFoundError(f"config not found: {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} must be JSON: {error}") from error
+    content = read_json(path, ConfigError)
     merged = _merged(content, KEYS, path.name)
     try:
         run, notes = settle_tail(_run(merged, path.name))

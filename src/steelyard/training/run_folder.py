@@ -5,17 +5,27 @@ import datetime
 import hashlib
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from steelyard.data.replacing import replacing, write_text
+from steelyard.files import FileError, field, read_json
 from steelyard.types import LATE
 
+_STATUS = {
+    "state": str,
+    "step": int,
+    "seconds": (int, float, NoneType),
+    "checkpoint": (str, NoneType),
+    "error": (str, NoneType),
+}
+"""Fields of ``status.json`` that programs read, and their types."""
 RECORDED_PACKAGES = ("steelyard", "jax", "jaxlib", "equinox", "optax", "envpool", "numpy")
 
 
@@ -50,19 +60,13 @@ def run_id(config: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; numbers that are not finite become ``null``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(to_plain(finite(value)), indent=2) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(to_plain(finite(value)), indent=2) + "\n")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays by name to an ``.npz`` file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
-    os.replace(temporary, path)
 
 
 def finite(value: Any) -> Any:
@@ -127,14 +131,33 @@ class RunFolder:
             self.set_status("pending", parent=parent)
         return self
 
-    def read(self, name: str) -> Any | None:
-        """A JSON file of the folder, or none where it is missing."""
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder, or none where it is missing.
+
+        Raises:
+            FileError: It is damaged, or holds something other than an object; names it.
+        """
         path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def status(self) -> dict[str, Any]:
-        """``state`` (see docs/logging.md), ``step``, ``seconds`` and more."""
-        return self.read("status.json") or {"state": "missing"}
+        """``state`` (see docs/logging.md), ``step``, ``seconds`` and more.
+
+        Raises:
+            FileError: ``status.json`` is damaged; names it and the field.
+        """
+        status = self.read("status.json") or {"state": "missing"}
+        place = self.path / "status.json"
+        for name, kind in _STATUS.items():
+            if name in status or name == "state":
+                field(status, name, kind=kind, place=place)
+        kept = status.get("checkpoint")
+        if kept is not None:
+            if kept != Path(kept).name:
+                raise FileError(f"{place}: `checkpoint` must be the name of a file, got {kept!r}")
+            for name in ("step", "generation"):
+                field(status, name, kind=int, place=place)
+        return status
 
     def set_status(self, state: str, **fields: Any) -> None:
         """Merge fields into ``status.json``; an ``error`` goes with the state it came with."""

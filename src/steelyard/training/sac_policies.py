@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from steelyard.agents.sac import SACConfig
 from steelyard.data.normalisation import Normaliser
 from steelyard.envs.registry import env_spec
+from steelyard.files import clipped, field, reading
 from steelyard.nets import ACTIVATIONS, TanhGaussian, choose_tanh_normal
 from steelyard.training.checkpoint import load_tree, save_tree, take_run
 from steelyard.training.group import RunGroup
-from steelyard.training.plain import from_plain
+from steelyard.training.plain import ConfigError, from_plain
 from steelyard.training.run_folder import RunFolder
 from steelyard.types import EnvSpec
 
@@ -112,8 +113,14 @@ def load_sac_policies(run_folder: Path) -> list[tuple[str, SACPolicy]]:
             f"{run_folder} keeps no policies; train with --checkpoint-every N (checkpoints/"
             "checkpoint_<frames>.safetensors)"
         )
-    template = SACPolicy.create(jax.random.key(0), env_spec(env), config)
+    with reading(f"{run_folder}/config.json", "names settings that make no policy"):
+        template = policy_template(env, config)
     return [(p.stem, _load(p, template, env)) for p in sorted(files, key=_frames)]
+
+
+def policy_template(env: str, config: SACConfig) -> SACPolicy:
+    """A policy's structure, with shapes in the place of arrays: a file's sizes are not trusted."""
+    return eqx.filter_eval_shape(SACPolicy.create, jax.random.key(0), env_spec(env), config)
 
 
 def _frames(path: Path) -> int:
@@ -135,9 +142,12 @@ def _settings(run_folder: Path) -> tuple[str, SACConfig]:
     identity = RunFolder(Path(run_folder)).read("config.json")
     if identity is None:
         raise FileNotFoundError(f"{run_folder} is no run folder: it has no config.json")
-    config = identity.get("config") or {}
-    run = config.get("run") or config
-    if run.get("kind") != "SACRun":
-        raise ValueError(f"{run_folder} holds no SAC run: got {run.get('kind')}")
     place = f"{run_folder}/config.json"
-    return run["env"], from_plain(SACConfig, run["agent"], place, "config.run.agent")
+    config = field(identity, "config", kind=dict, place=place, error=ConfigError)
+    run = config.get("run") or config
+    kind = field(run, "kind", place=place, error=ConfigError)
+    if kind != "SACRun":
+        raise ValueError(f"{run_folder} holds no SAC run: got {clipped(repr(kind))}")
+    env = field(run, "env", kind=str, place=place, error=ConfigError)
+    agent = field(run, "agent", kind=dict, place=place, error=ConfigError)
+    return env, from_plain(SACConfig, agent, place, "config.run.agent")

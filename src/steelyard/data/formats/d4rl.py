@@ -18,21 +18,23 @@ import numpy as np
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.findings import DatasetError, Finding
 from steelyard.data.formats.base import SPEC_KEY, Format, atomic_path
-from steelyard.data.formats.hdf5 import SUFFIXES, holds, open_hdf5
+from steelyard.data.formats.hdf5 import SUFFIXES, column, holds, open_hdf5
 from steelyard.data.raw import RawDataset, RawEpisode
 from steelyard.data.specs import UNKNOWN_TASK, spec_from_json, spec_to_json
+from steelyard.files import read_arrays
+from steelyard.files.npz import names_in
 
 _METADATA = f"metadata/{SPEC_KEY}"
 _REQUIRED = ("observations", "actions", "terminals")
 _OPTIONAL = ("rewards", "timeouts", "next_observations")
+_ONE_A_STEP = ("rewards", "terminals", "timeouts")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def matches(path: Path) -> bool:
     """Whether ``path`` is an npz or HDF5 file with ``observations`` and ``actions`` at its top."""
-    if path.suffix == ".npz" and path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return {"observations.npy", "actions.npy"} <= set(archive.namelist())
+    if path.suffix == ".npz" and path.is_file():
+        return {"observations", "actions"} <= names_in(path)
     return holds(path, "observations", "actions")
 
 
@@ -75,8 +77,15 @@ def read(path: Path) -> RawDataset:
     missing = [name for name in _REQUIRED if name not in columns]
     if missing:
         raise DatasetError(f"{path}: needs the columns {missing}; found {sorted(columns)}")
+    flat = [name for name, values in columns.items() if values.ndim == 0]
+    if flat:
+        raise DatasetError(f"{path}: `{flat[0]}` must have one row a step; it is a single number")
     rows = len(columns["actions"])
     for name, values in columns.items():
+        if values.dtype.kind not in "biuf":
+            raise DatasetError(f"{path}: `{name}` must hold numbers; its type is {values.dtype}")
+        if name in _ONE_A_STEP and values.size != len(values):
+            raise DatasetError(f"{path}: `{name}` is one number a step; got {list(values.shape)}")
         if len(values) != rows:
             raise DatasetError(
                 f"{path}: the lengths must agree: {rows} `actions`, {len(values)} `{name}`"
@@ -131,30 +140,17 @@ def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    columns, text = {}, None
-    with np.load(path, allow_pickle=False) as archive:
-        for name in archive.files:
-            if name in (*_REQUIRED, *_OPTIONAL, _METADATA):
-                try:
-                    values = archive[name]
-                except ValueError as error:
-                    raise DatasetError(
-                        f"{path}: `{name}` must hold numbers; pickled objects are never opened "
-                        f"({error})"
-                    ) from error
-                if name == _METADATA:
-                    text = str(values)
-                else:
-                    columns[name] = values
-    return columns, text
+    columns = read_arrays(path, (*_REQUIRED, *_OPTIONAL, _METADATA), DatasetError)
+    text = columns.pop(_METADATA, None)
+    return columns, None if text is None else str(text)
 
 
 def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     with open_hdf5(path) as file:
         columns = {
-            name: np.asarray(item[()])
+            name: column(file, name, str(path))
             for name in (*_REQUIRED, *_OPTIONAL)
-            if isinstance(item := file.get(name), h5py.Dataset)
+            if isinstance(file.get(name), h5py.Dataset)
         }
         item = file.get(_METADATA)
         text = item.asstr()[()] if isinstance(item, h5py.Dataset) else None

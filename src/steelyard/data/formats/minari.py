@@ -25,6 +25,7 @@ from steelyard.data.formats.hdf5 import column, open_hdf5
 from steelyard.data.provenance import Provenance
 from steelyard.data.raw import RawDataset, RawEpisode
 from steelyard.data.specs import UNKNOWN_TASK, spec_from_json, spec_to_json
+from steelyard.files import read_json, reading
 from steelyard.types import EnvSpec
 
 MAIN_FILE = "main_data.hdf5"
@@ -83,21 +84,24 @@ def read(path: Path) -> RawDataset:
             damaged.
     """
     data = _data_directory(path)
-    try:
-        metadata = json.loads((data / METADATA_FILE).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{data / METADATA_FILE}: must be JSON: {error}") from error
+    metadata = read_json(data / METADATA_FILE, DatasetError)
     storage = metadata.get("data_format", "hdf5")
     if storage != "hdf5":
         raise DatasetError(f"{data}: `data_format` must be 'hdf5'; got {storage!r}")
     with open_hdf5(data / MAIN_FILE) as file:
-        count = int(metadata.get("total_episodes", len(file)))
+        count = metadata.get("total_episodes", len(file))
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise DatasetError(
+                f"{data / METADATA_FILE}: `total_episodes` must be a whole number, got {count!r}"
+            )
         episodes = tuple(
             _read_episode(file, index, f"{data / MAIN_FILE}: episode_{index}")
             for index in range(count)
         )
-    spec = _read_spec(metadata, episodes, str(data / METADATA_FILE))
-    task = spec.id if spec else _task(metadata)
+    place = str(data / METADATA_FILE)
+    with reading(place, "its spaces or specification are not those of Minari", DatasetError):
+        spec = _read_spec(metadata, episodes, place)
+        task = spec.id if spec else _task(metadata)
     provenance = Provenance(task, algorithm=str(metadata.get("algorithm_name", "unknown")))
     return RawDataset(episodes, framed=True, env_spec=spec, task=task, provenance=provenance)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.findings import DatasetError
@@ -21,6 +20,7 @@ from steelyard.data.inspection import inspect
 from steelyard.data.provenance import Provenance
 from steelyard.data.raw import RawDataset, RawEpisode
 from steelyard.data.specs import spec_from_fields
+from steelyard.files import read_json, read_tensors, reading
 
 BUFFER_FILE = "expert_buffer.safetensors"
 METADATA_FILE = "metadata.json"
@@ -65,8 +65,8 @@ def read(path: Path) -> RawDataset:
     """
     directory = _directory(path)
     metadata = _read_metadata(directory / METADATA_FILE)
-    try:
-        arrays = load_file(str(directory / BUFFER_FILE))
+    arrays = read_tensors(directory / BUFFER_FILE, DatasetError)
+    with reading(directory, f"not a native dataset ({SCHEMA})", DatasetError):
         spec = spec_from_fields(metadata["env_spec"])
         provenance = Provenance.from_fields(metadata["provenance"])
         demonstrations = Demonstrations(
@@ -75,14 +75,10 @@ def read(path: Path) -> RawDataset:
             env_spec=spec,
             provenance=provenance,
         )
-    except DatasetError as error:
-        raise DatasetError(f"{directory / BUFFER_FILE}: {error}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{directory}: not a native dataset ({SCHEMA}): {error!r}") from error
     if demonstrations.sha256 != metadata["sha256"]:
         raise DatasetError(
             f"{directory}: the arrays must be those that were written; their sha-256 is "
-            f"{demonstrations.sha256[:16]}…, {METADATA_FILE} says {metadata['sha256'][:16]}…"
+            f"{demonstrations.sha256[:16]}…, {METADATA_FILE} says {metadata['sha256']!s:.16}…"
         )
     episodes = tuple(
         RawEpisode(
@@ -118,12 +114,10 @@ def _flags(steps: int, last: bool) -> np.ndarray:
 def _read_metadata(path: Path) -> dict[str, Any]:
     needed = {"schema", "env_spec", "provenance", "sha256"}
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = read_json(path, DatasetError)
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: a native dataset has this file; it is missing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: must be JSON: {error}") from error
-    if not isinstance(metadata, dict) or not needed <= set(metadata):
+    if not needed <= set(metadata):
         raise DatasetError(f"{path}: must be an object with the fields {sorted(needed)}")
     if metadata["schema"] != SCHEMA:
         raise DatasetError(f"{path}: `schema` is {metadata['schema']!r}; this reads {SCHEMA!r}")

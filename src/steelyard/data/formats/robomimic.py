@@ -24,7 +24,14 @@ import numpy as np
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.findings import DatasetError, Finding
 from steelyard.data.formats.base import SPEC_KEY, Format, atomic_path
-from steelyard.data.formats.hdf5 import SUFFIXES, attribute, column, holds, open_hdf5
+from steelyard.data.formats.hdf5 import (
+    SUFFIXES,
+    attribute,
+    column,
+    holds,
+    json_attribute,
+    open_hdf5,
+)
 from steelyard.data.raw import RawDataset, RawEpisode
 from steelyard.data.specs import UNKNOWN_TASK, spec_from_json, spec_to_json
 
@@ -78,18 +85,21 @@ def read(path: Path) -> RawDataset:
         DatasetError: A column is missing or is not made of numbers.
     """
     with open_hdf5(path) as file:
-        data = file["data"]
-        assert isinstance(data, h5py.Group)
+        data = _group(file, "data", str(path))
         names = _demo_names(data)
-        demos: list[h5py.Group] = [data[name] for name in names]  # pyright: ignore
+        if not names:
+            raise DatasetError(f"{path}: needs the group `data/demo_0`; found {sorted(data)[:12]}")
+        demos = [_group(data, name, f"{path}: data") for name in names]
         keys, findings = _observation_keys(demos[0], str(path))
         in_env_units = "actions_env" in demos[0]
         episodes = tuple(
             _read_demo(demo, keys, in_env_units, f"{path}: data/{name}")
             for name, demo in zip(names, demos, strict=True)
         )
-        early = [i for i, demo in enumerate(demos) if np.any(demo["dones"][:-1])]  # pyright: ignore
+        dones = [column(demo, "dones", str(path)) for demo in demos if "dones" in demo]
+        early = [i for i, flags in enumerate(dones) if np.any(flags[:-1])]
         text, env_args = attribute(data, SPEC_KEY), attribute(data, "env_args")
+        told = json_attribute(data, "env_args", dict, str(path)) if env_args else {}
     if early:
         message = (
             f"`dones` before the last row are ignored ({len(early)} of {len(demos)} episodes, "
@@ -97,7 +107,7 @@ def read(path: Path) -> RawDataset:
         )
         findings.append(Finding("warning", "episode end", message, early[0]))
     spec = spec_from_json(text, str(path)) if text else None
-    task = json.loads(env_args).get("env_name", UNKNOWN_TASK) if env_args else UNKNOWN_TASK
+    task = told.get("env_name", UNKNOWN_TASK)
     return RawDataset(
         episodes,
         framed=False,
@@ -107,6 +117,13 @@ def read(path: Path) -> RawDataset:
         units_stated=in_env_units,
         findings=tuple(findings),
     )
+
+
+def _group(parent: h5py.Group, name: str, place: str) -> h5py.Group:
+    found = parent.get(name)
+    if not isinstance(found, h5py.Group):
+        raise DatasetError(f"{place}: needs the group `{name}`; found {sorted(parent)[:12]}")
+    return found
 
 
 def _demo_names(data: h5py.Group) -> list[str]:

@@ -8,13 +8,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from steelyard.envs.car.sets import CarRecording, CarSet
+from steelyard.files import read_arrays, reading
 
 FORMAT = 1
 """Raised when the generation changes in a way that no field of the key shows."""
@@ -73,19 +73,25 @@ def read_chunk(path: Path, dt: float) -> list[CarRecording]:
         dt: Length of a control step, s.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        steps, twist, pose = arrays["steps"], arrays["twist"], arrays["pose"]
-        if len(twist) != np.sum(steps + 1) or len(arrays["command"]) != np.sum(steps):
-            return []
-        rest = zip(arrays["terminated"], arrays["friction"], arrays["kind"], strict=True)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with reading(path, "no recordings"):
+            return _recordings(read_arrays(path), dt)
+    except (OSError, ValueError):
         return []
+
+
+def _recordings(arrays: Mapping[str, np.ndarray], dt: float) -> list[CarRecording]:
+    steps, twist, pose = arrays["steps"], arrays["twist"], arrays["pose"]
+    command = arrays["command"]
+    if np.any(steps < 1) or len(twist) != np.sum(steps + 1) or len(command) != np.sum(steps):
+        raise ValueError("the lengths do not agree")
+    if not all(np.isfinite(array).all() for array in (twist, pose, command)):
+        raise ValueError("a number is not finite")
+    rest = zip(arrays["terminated"], arrays["friction"], arrays["kind"], strict=True)
     states, rows = np.cumsum(steps + 1)[:-1], np.cumsum(steps)[:-1]
     pieces = zip(
         np.split(twist, states),
         np.split(pose, states),
-        np.split(arrays["command"], rows),
+        np.split(command, rows),
         rest,
         strict=True,
     )

@@ -1,8 +1,10 @@
 """Finished bases and residuals on disk: what a residual stands on, what is evaluated and filmed."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 
 from steelyard.agents.chunked_bc import ChunkedBC
@@ -10,6 +12,7 @@ from steelyard.agents.ppo import PPO
 from steelyard.data.chunks import ActionRange
 from steelyard.data.normalisation import Normaliser
 from steelyard.envs.registry import env_spec
+from steelyard.files import FileError, clipped, field, reading
 from steelyard.training.base_policy import BaseRun
 from steelyard.training.checkpoint import load_tree, save_tree
 from steelyard.training.plain import from_plain
@@ -21,6 +24,7 @@ DATA = "expert_data"
 OWN_BASE = "base"
 """Folder of a copy of the base, in runs that have no parent beside them."""
 LAST, BEST = "last", "best_success_rate"
+_RUN_NAME = re.compile(r"[\w-]+")
 POLICY_FILE = "policy.safetensors"
 
 
@@ -46,9 +50,13 @@ def load_base(path: Path) -> ChunkedBC | None:
         FileNotFoundError: It is no base's run folder, or the run has not finished.
     """
     identity = RunFolder(path).read("config.json")
-    if identity is None or "run" not in identity["config"]:
+    if identity is None:
         raise FileNotFoundError(f"{path} is no run folder of a base policy")
-    settings = identity["config"]["run"]
+    place = f"{path}/config.json"
+    config = field(identity, "config", kind=dict, place=place)
+    if "run" not in config:
+        raise FileNotFoundError(f"{path} is no run folder of a base policy")
+    settings = config["run"]
     if settings is None:
         return None
     file = Path(path) / BASE_FILE
@@ -56,8 +64,10 @@ def load_base(path: Path) -> ChunkedBC | None:
         raise FileNotFoundError(
             f"{path} has no base policy ({BASE_FILE}); run the same command again to finish it"
         )
-    run = from_plain(BaseRun, settings, f"{path}/config.json")
-    return load_tree(file, _base_template(run))
+    run = from_plain(BaseRun, settings, place)
+    with reading(place, "names settings that make no policy"):
+        template = _base_template(run)
+    return load_tree(file, template)
 
 
 def load_residual(path: Path, which: str = LAST) -> ResidualPolicy:
@@ -71,14 +81,21 @@ def load_residual(path: Path, which: str = LAST) -> ResidualPolicy:
         FileNotFoundError: One of the two is not there.
     """
     folder = RunFolder(Path(path))
-    identity: dict[str, Any] = folder.read("config.json") or {}
+    identity, place = folder.read("config.json"), f"{path}/config.json"
     file = folder.checkpoints / which / POLICY_FILE
     if not file.exists():
         raise FileNotFoundError(f"{path} has no policy: looked for {file}")
-    run = from_plain(ResidualRun, identity["config"]["run"], f"{path}/config.json")
-    policy = _base_below(Path(path), identity.get("parent"))
-    agent = load_tree(file, create_agent(run, policy)(jax.random.key(0), 0))
-    return ResidualPolicy(agent, run, policy, identity["arm"], identity["seed"])
+    settings = field(identity, "config", "run", kind=dict, place=place)
+    arm, seed = (
+        field(identity, name, kind=kind, place=place)
+        for name, kind in (("arm", str), ("seed", int))
+    )
+    run = from_plain(ResidualRun, settings, place)
+    policy = _base_below(Path(path), run_name((identity or {}).get("parent"), place))
+    with reading(place, "names settings that make no policy"):
+        like = eqx.filter_eval_shape(create_agent(run, policy), jax.random.key(0), 0)
+    agent = load_tree(file, like)
+    return ResidualPolicy(agent, run, policy, arm, seed)
 
 
 def _base_below(path: Path, parent: str | None) -> ChunkedBC | None:
@@ -87,9 +104,21 @@ def _base_below(path: Path, parent: str | None) -> ChunkedBC | None:
     return None if parent is None else load_base(path.parent / parent)
 
 
+def run_name(value: Any, place: str) -> str | None:
+    """The name of a parent as a run's file gives it, which must not lead elsewhere.
+
+    Raises:
+        FileError: It is no name of a run.
+    """
+    if value is None or (isinstance(value, str) and _RUN_NAME.fullmatch(value)):
+        return value
+    raise FileError(f"{place}: `parent` must be the name of a run, got {clipped(repr(value))}")
+
+
 def _base_template(run: BaseRun) -> ChunkedBC:
     spec = env_spec(run.env)
     sizes = spec.observation_size, spec.action_size
     seen = Normaliser.identity(sizes[0])
     ends = ActionRange.identity(sizes[1])
-    return ChunkedBC.create(jax.random.key(0), spec, run.agent, seen, ends, 1)
+    create = ChunkedBC.create
+    return eqx.filter_eval_shape(create, jax.random.key(0), spec, run.agent, seen, ends, 1)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +13,11 @@ from steelyard.data.dart_files import find_dart
 from steelyard.data.trajectories import Trajectories
 from steelyard.envs.car.generate import generate
 from steelyard.envs.car.single_track import generate_single_track
+from steelyard.files import field, read_json
 from steelyard.studies.car.config import RealData, SimulatedData
 from steelyard.studies.cells import Store
 from steelyard.training.dynamics_windows import Cut
-from steelyard.training.plain import from_plain
+from steelyard.training.plain import ConfigError, from_plain
 
 HOLD_OUT = "dart hold-out"
 DART_STEP_S = 0.05
@@ -169,8 +169,9 @@ def source_of_run(path: Path) -> Source:
     Raises:
         ConfigError: Its ``config.json`` is not one of this study's.
     """
-    saved = json.loads((path / "config.json").read_text())["config"]["data"]
     place = str(path / "config.json")
+    content = read_json(place, ConfigError)
+    saved = field(content, "config", "data", kind=dict, place=place, error=ConfigError)
     if saved.get("kind") == "Fold":
         return real_source(RealData(), from_plain(Fold, saved, place, "data"))
     data = from_plain(SimulatedData, saved, place, "data")

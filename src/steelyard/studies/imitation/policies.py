@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 
 from steelyard.agents.bc import BC
@@ -10,6 +11,7 @@ from steelyard.agents.ipmd import IPMD
 from steelyard.agents.sac import SAC
 from steelyard.data.normalisation import Normaliser
 from steelyard.envs.registry import env_spec
+from steelyard.files import FileError, clipped, field, reading
 from steelyard.reports.schema import parse
 from steelyard.training.checkpoint import load_tree
 from steelyard.training.recipes import BCRun, IPMDRun, SACRun
@@ -42,7 +44,13 @@ def load_policy(path: Path) -> Policy:
     identity = folder.read("config.json")
     if identity is None:
         raise FileNotFoundError(f"{path} is no run folder: it has no config.json.")
-    settings = identity["config"].get("run")
+    place = f"{path}/config.json"
+    config = field(identity, "config", kind=dict, place=place)
+    arm, seed = (
+        field(identity, name, kind=kind, place=place)
+        for name, kind in (("arm", str), ("seed", int))
+    )
+    settings = config.get("run")
     found = [
         *folder.checkpoints.glob("sac_expert.safetensors"),
         *folder.checkpoints.glob("ipmd_model.safetensors"),
@@ -51,13 +59,17 @@ def load_policy(path: Path) -> Policy:
     if settings is None or not found:
         state = folder.status()["state"]
         raise FileNotFoundError(
-            f"{path} has no policy (arm {identity['arm']!r}, state {state}); looked for "
+            f"{path} has no policy (arm {arm!r}, state {state}); looked for "
             f"{POLICY_FILES}. Run the same command again to finish it."
         )
-    run = parse(KINDS[settings["kind"]], _without_kinds(settings), f"{path}/config.json")
-    template = _template(run)
+    kind = field(settings, "kind", kind=str, place=place)
+    if kind not in KINDS:
+        raise FileError(f"{place}: `kind` must be one of {list(KINDS)}, got {clipped(repr(kind))}")
+    run = parse(KINDS[kind], _without_kinds(settings), place)
+    with reading(place, "names settings that make no policy"):
+        template = eqx.filter_eval_shape(_template, run)
     agent = load_tree(found[0], template)
-    return Policy(agent, run.env, identity["arm"], identity["seed"], folder)
+    return Policy(agent, run.env, arm, seed, folder)
 
 
 def _template(run: SACRun | IPMDRun | BCRun) -> Any:

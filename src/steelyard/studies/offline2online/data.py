@@ -13,6 +13,7 @@ from steelyard.data.normalisation import Normaliser, Statistics
 from steelyard.data.trajectory_store import TrajectoryStore, segments
 from steelyard.emphasis.trajectory_clusters import Clusters, cluster_trajectories
 from steelyard.emphasis.trajectory_features import Layout, Projection, layout_of
+from steelyard.files import read_arrays, reading
 from steelyard.studies.offline2online.datasets import load_offline_data
 from steelyard.studies.offline2online.plan import Data
 from steelyard.training.group import Ticker
@@ -139,8 +140,14 @@ def save_clusters(path: Path, found: Clusters) -> None:
 
 
 def load_clusters(path: Path) -> Clusters:
-    """Read what :func:`save_clusters` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    """Read what :func:`save_clusters` wrote.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged, or something else.
+    """
+    file = read_arrays(path)
+    with reading(path, "not the clusters of a data set"):
         told = json.loads(str(file["layout"]))
         layout = Layout(
             position=tuple(told["position"]),

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import equinox as eqx
 import jax
 
 from steelyard.agents.acfql import ACFQL, ACFQLConfig
 from steelyard.envs.registry import env_spec
+from steelyard.files import field, reading
 from steelyard.training.checkpoint import load_tree, save_tree
 from steelyard.training.plain import from_plain
 from steelyard.training.run_folder import RunFolder
@@ -30,6 +32,10 @@ def load_agent(path: Path) -> ACFQL:
         raise FileNotFoundError(
             f"{path} has no learner (checkpoints/{AGENT}); run the same command again to finish it"
         )
-    settings = identity["config"]
-    config = from_plain(ACFQLConfig, settings["agent"], f"{path}/config.json")
-    return load_tree(file, ACFQL.create(jax.random.key(0), env_spec(settings["env"]), config))
+    place = f"{path}/config.json"
+    agent = field(identity, "config", "agent", kind=dict, place=place)
+    env = field(identity, "config", "env", kind=str, place=place)
+    config = from_plain(ACFQLConfig, agent, place)
+    with reading(place, "names settings that make no learner"):
+        template = eqx.filter_eval_shape(ACFQL.create, jax.random.key(0), env_spec(env), config)
+    return load_tree(file, template)

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import jax
-
 from steelyard.agents.sac import SACConfig
 from steelyard.data.normalisation import Normaliser
-from steelyard.envs.registry import env_spec
+from steelyard.files import field, reading
 from steelyard.nets import TanhGaussian
 from steelyard.training.checkpoint import load_tree, save_tree
+from steelyard.training.plain import from_plain
 from steelyard.training.run_folder import RunFolder, write_json
-from steelyard.training.sac_policies import Network, SACPolicy
+from steelyard.training.sac_policies import Network, SACPolicy, policy_template
 
 POLICY, NETWORK = "checkpoint_final.safetensors", "network.json"
 
@@ -36,7 +35,10 @@ def load_policy(path: Path) -> tuple[Network, SACPolicy]:
         raise FileNotFoundError(
             f"{path} has no policy (checkpoints/{POLICY}); run the same command again to finish it"
         )
-    network = Network(said["env"], tuple(said["hidden"]), said["activation"])
-    config = SACConfig(hidden=network.hidden, activation=said["activation"])
-    template = SACPolicy.create(jax.random.key(0), env_spec(network.env), config)
+    place = str(folder.checkpoints / NETWORK)
+    layers = {k: field(said, k, kind=object, place=place) for k in ("hidden", "activation")}
+    config = from_plain(SACConfig, layers, place)
+    network = Network(field(said, "env", kind=str, place=place), config.hidden, config.activation)
+    with reading(place, "names settings that make no policy"):
+        template = policy_template(network.env, config)
     return network, load_tree(file, template)
