@@ -5,6 +5,7 @@ parent. It has everything the engine needs: checkpoints, divergence, resume, rec
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -98,11 +99,19 @@ class ToyStudy:
             value = {"total": float(state["total"][i])}
             write_json(group.folders[i].path / "result.json", value)
             write_json(group.folders[i].path / "device.json", str(state["total"].device))
+            write_json(group.folders[i].path / "given.json", _given())
             group.folders[i].set_status("done")
         group.close()
 
     def records(self, config, store, preset, command):
         raise NotImplementedError("walkers are not reported")
+
+
+def _given() -> dict[str, object]:
+    """What the process may use, as whoever started it has said."""
+    names = ("CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+    cores = sorted(os.sched_getaffinity(0))
+    return {name: os.environ.get(name) for name in names} | {"cores": cores, "process": os.getpid()}
 
 
 def _result(store: Store, cell: Cell) -> float:

@@ -7,6 +7,7 @@ from the last checkpoint.
 
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import secrets
@@ -48,11 +49,14 @@ class RayExecutor:
             "gpus_per_run above 1 must be whole": options.gpus_per_run <= 1
             or float(options.gpus_per_run).is_integer(),
             "retries must be at least 0": options.retries >= 0,
-            "cpus_per_run must be at least 1": (options.cpus_per_run or 1) >= 1,
+            "cpus_per_run must be at least 1": options.cpus_per_run is None
+            or options.cpus_per_run >= 1,
         }
         for rule, holds in rules.items():
             if not holds:
                 raise ValueError(f"{rule}, got {getattr(options, rule.split()[0])}.")
+        if importlib.util.find_spec("ray") is None:
+            raise ImportError("Ray is not installed: pip install 'steelyard[ray]'")
         self.options, self.runs = options, options.runs.resolve()
 
     def __call__(
@@ -166,7 +170,6 @@ def _cluster(options: Options) -> Iterator[Any]:
     """Ray, connected; a cluster of this machine ends with the context.
 
     Raises:
-        ImportError: Ray is not installed; says how to install it.
         ConnectionError: There is no cluster at the address.
     """
     before = dict(os.environ)
@@ -174,7 +177,8 @@ def _cluster(options: Options) -> Iterator[Any]:
         os.environ.update(LOOPBACK)
         os.environ["RAY_AUTH_TOKEN"] = _token()
     try:
-        ray = _ray()
+        import ray
+
         quiet = {"log_to_driver": False, "logging_level": "error"}
         if options.address is None:
             ray.init(
@@ -200,14 +204,6 @@ def _cluster(options: Options) -> Iterator[Any]:
 def _token() -> str:
     """What who talks to this process's clusters must know; Ray reads it once a process."""
     return secrets.token_hex(32)
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError("Ray is not installed: pip install 'steelyard[ray]'") from error
-    return ray
 
 
 def _told(ray: Any, task: Any, group: Sequence[Cell], store: Store) -> list[str]:

@@ -67,6 +67,7 @@ class RunGroup:
 
     def __post_init__(self) -> None:
         self.failures: dict[int, str] = {}
+        self._finished: list[RunFolder] = []
         self._sinks: list[list[Sink]] = []
         self._before = 0.0
         self._clock = time.perf_counter()
@@ -181,12 +182,22 @@ class RunGroup:
         if len(self.failures) == len(self.folders):
             raise FloatingPointError("; ".join(self.failures.values()))
 
+    def finish(self, index: int) -> None:
+        """Say that a run has all its results; it is done when the group is closed."""
+        self._finished.append(self.folders[index])
+
     def close(self) -> None:
-        """Close every sink."""
+        """Close every sink; then, as the very last thing, those that have finished are done.
+
+        A kill before that leaves them to be finished again, with whatever belongs to them.
+        """
         for sinks in self._sinks:
             for sink in sinks:
                 sink.close()
         self._sinks = []
+        for folder in self._finished:
+            folder.set_status("done")
+        self._finished = []
 
     @property
     def alive(self) -> list[int]:

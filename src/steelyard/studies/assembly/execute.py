@@ -210,7 +210,7 @@ def _evaluator(
 def _finish(
     folder: RunFolder, outcome: Outcome, index: int, more: dict[str, Any], group: RunGroup
 ) -> None:
-    """Write a run's result, its last evaluation, and that it is done."""
+    """Write a run's result and its last evaluation, which is all."""
     success, length = outcome.success[index], outcome.length[index]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
     evaluation = {
@@ -220,4 +220,4 @@ def _finish(
     }
     write_json(folder.path / "eval" / stamp / "metrics.json", evaluation)
     write_outcome(folder, group, success, length, more)
-    folder.set_status("done")
+    group.finish(index)

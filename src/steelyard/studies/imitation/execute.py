@@ -83,7 +83,8 @@ def _execute(
     if isinstance(settings, Anchor):
         returns = random_returns(settings.env, list(group.seeds), settings.episodes)
         for folder, own in zip(folders, returns, strict=True):
-            _finish(folder, own, {})
+            if _write_result(folder, own, {}):
+                folder.set_status("done")
         tick(1)
         return
     try:
@@ -130,7 +131,9 @@ def _train(
             more["metrics"] = reward_alignment(learned, datasets[i], config.env, seed)
         if isinstance(run, BCRun):
             more["metrics"] = {"train/final_loss": read_rows(folder.metrics)[-1]["train/loss"]}
-        _finish(folder, returns[i], {**more, "seconds": group.seconds, "together": len(cells)})
+        more |= {"seconds": group.seconds, "together": len(cells)}
+        if _write_result(folder, returns[i], more):
+            group.finish(i)
 
 
 def reward_alignment(
@@ -190,15 +193,15 @@ def _bc_amount(
     return {"epochs": round(steps / -(-rows // run.agent.batch_size)), "updates": steps}
 
 
-def _finish(folder: RunFolder, returns: np.ndarray, more: dict[str, Any]) -> None:
-    """Write a run's result, its last evaluation, and that it is done."""
+def _write_result(folder: RunFolder, returns: np.ndarray, more: dict[str, Any]) -> bool:
+    """Write a run's result and its last evaluation; whether the returns are numbers."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H-%M-%S")
     mean, std = float(returns.mean()), float(returns.std())
     evaluation = {"eval/reward_mean": mean, "eval/reward_std": std, "episodes": len(returns)}
     write_json(folder.path / "eval" / stamp / "metrics.json", evaluation)
     result = {**more, "hardware": hardware(), "per_start_returns": returns.tolist()}
     write_json(folder.path / "result.json", result)
-    if np.isfinite(returns).all():
-        folder.set_status("done")
-    else:
+    finite = bool(np.isfinite(returns).all())
+    if not finite:
         folder.set_status("diverged", error="the trained policy's actions are not finite")
+    return finite

@@ -299,7 +299,7 @@ def _evaluator(env: str, group: RunGroup, episodes: int) -> ChunkEvaluator:
 def _finish(
     folder: RunFolder, outcome: ChunkOutcome, index: int, more: dict[str, Any], group: RunGroup
 ) -> None:
-    """Write a run's result, the reference's files, and that it is done."""
+    """Write a run's result and the reference's files, which is all."""
     write_outcome(folder, group, outcome.success[index], outcome.length[index], more)
     write_phase_files(folder)
-    folder.set_status("done")
+    group.finish(index)

@@ -113,7 +113,7 @@ def _done(group: RunGroup, more: dict[str, Any]) -> None:
     for i in group.alive:
         result = {"seconds": 0.0, "hardware": hardware(), **more}
         write_json(group.folders[i].path / "result.json", result)
-        group.folders[i].set_status("done")
+        group.finish(i)
 
 
 def _segments(cell: Cell, store: Store) -> Segments:
@@ -181,7 +181,7 @@ def _score(group: RunGroup, outcome: Outcome, before: Outcome) -> None:
             else [f"rejected: the judge prefers the start on {1 - rates[i]:.0%} of the episodes"],
         }
         write_outcome(group.folders[i], group, outcome.success[i], outcome.length[i], more)
-        group.folders[i].set_status("done")
+        group.finish(i)
 
 
 def _told(cells: Sequence[Cell], store: Store) -> tuple[list[Segments], list[Judgements]]:
