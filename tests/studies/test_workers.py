@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from toy_runs import cells_of, outcome, run, states
+from toy_study import ToyConfig
 
 from steelyard.cli import main
 from steelyard.studies.cells import Store
+from steelyard.training.holds import HOLD, HeldError
 
 
 def test_a_worker_that_fails_ends_the_study_and_its_error_and_log_are_told_on_one_line(
@@ -98,4 +100,86 @@ def test_workers_that_are_stopped_by_hand_were_interrupted_and_go_on_to_the_same
     assert folder.status()["state"] == "interrupted"
     assert not {"running", "failed"} & set(states(tmp_path).values())
     run(tmp_path)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def gone(process: int, within_s: float = 20.0) -> bool:
+    """Whether a process ends soon."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":  # ended, and nobody has asked how
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def runner_of(folder) -> int:
+    """The process that runs a cell."""
+    return json.loads((folder.path / HOLD).read_text())["process"]
+
+
+def test_workers_whose_study_is_killed_outright_end_and_another_goes_on_to_the_same_end(
+    children, finished, tmp_path
+):
+    study = child(tmp_path, step_s=0.4, executor="process", stderr=subprocess.DEVNULL)
+    folder = wait_for_a_checkpoint(study, tmp_path)
+    worker = runner_of(folder)
+    assert worker != study.pid
+    study.send_signal(signal.SIGKILL)
+    study.wait()
+    assert gone(worker)
+    run(tmp_path)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+COMMAND = """
+import sys
+from steelyard.cli import main
+main(["study", "run", "toy", "--preset", "only", "--seconds-per-step", "0.4", *sys.argv[1:]])
+"""
+
+
+def test_a_study_told_to_end_stops_its_workers_and_goes_on_later(children, finished, tmp_path):
+    words = ["--runs", str(tmp_path), "--executor", "process"]
+    study = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words], stderr=subprocess.PIPE, text=True
+    )
+    with study:
+        config = ToyConfig(seconds_per_step=0.4)
+        folder = Store(tmp_path, "toy").folder(cells_of(tmp_path, config)["start", 3])
+        while "checkpoint" not in folder.status():
+            assert study.poll() is None, "the study ended before its first checkpoint"
+            time.sleep(0.01)
+        worker = runner_of(folder)
+        study.terminate()
+        told = study.communicate()[1]
+    assert study.returncode == 143, told
+    assert told.endswith("stopped; the same command goes on from the last checkpoint\n")
+    assert gone(worker)
+    assert folder.status()["state"] == "interrupted"
+    run(tmp_path, config=ToyConfig())
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_the_second_process_on_one_study_is_told_who_runs_it(children, tmp_path):
+    first = child(tmp_path, step_s=0.2, stderr=subprocess.DEVNULL)
+    wait_for_a_checkpoint(first, tmp_path)
+    with pytest.raises(HeldError, match=f"is written by process {first.pid} on "):
+        run(tmp_path, ToyConfig(seconds_per_step=0.2))
+    first.kill()
+    first.wait()
+
+
+def test_a_run_that_two_studies_share_is_waited_for_and_not_run_twice(
+    children, finished, tmp_path, capsys
+):
+    first = child(tmp_path, step_s=0.1, stderr=subprocess.DEVNULL)
+    wait_for_a_checkpoint(first, tmp_path)
+    run(tmp_path)  # another config, so another study, of the same cells
+    assert "waiting for it" in capsys.readouterr().err
+    assert first.wait() == 0
     assert outcome(tmp_path) == outcome(finished)
