@@ -16,7 +16,7 @@ from jaxtyping import Float
 from steelyard.data.clock import check_time
 from steelyard.data.findings import DatasetError, DatasetNotFoundError
 from steelyard.data.motion_checks import check_yaw_unit
-from steelyard.files import read_text, regular_file
+from steelyard.files import clipped, read_bytes, read_text
 
 DART_DIR_VARIABLE = "STEELYARD_DART_DIR"
 _BESIDE = Path("shared") / "data" / "dart"
@@ -111,14 +111,16 @@ def read_dart_file(path: Path) -> DartFile:
         DatasetError: A column is missing or renamed, a cell is no number, the file is empty, time
             goes back, yaw is in degrees, or a command leaves [-1, 1]; names file, column, row.
     """
-    content = regular_file(path, DatasetError).read_bytes()
+    content = read_bytes(path, DatasetError)
     header = content.split(b"\n", 1)[0].decode("utf-8", errors="replace").strip()
     names = [name.strip() for name in header.split(",")]
     for column in COLUMNS.values():
         if column not in names:
             near = difflib.get_close_matches(column, names, n=1, cutoff=0.4)
             hint = f"; did you rename it to {near[0]!r}?" if near else ""
-            raise DatasetError(f"{path}: column {column!r} is missing{hint} (columns: {names})")
+            raise DatasetError(
+                f"{path}: column {column!r} is missing{hint} (columns: {clipped(str(names))})"
+            )
     table = _numbers(path, len(names))
     if len(table) == 0:
         raise DatasetError(f"{path}: the file is empty: 0 rows below the header")
@@ -184,5 +186,6 @@ def _first_bad_row(path: Path, rows: list[str], width: int) -> str:
             try:
                 float(cell)
             except ValueError:
-                return f"{path}: cells must be numbers; row {number}, column {column} is {cell!r}"
+                told = f"row {number}, column {column} is {clipped(cell)!r}"
+                return f"{path}: cells must be numbers; {told}"
     return f"{path}: not a table of numbers with {width} columns"

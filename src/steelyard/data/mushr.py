@@ -25,7 +25,7 @@ from steelyard.data.motion_checks import (
 )
 from steelyard.data.splits import Split, reference_split
 from steelyard.data.trajectories import Trajectories
-from steelyard.files import read_text
+from steelyard.files import clipped, read_text
 
 _V1_FILE = re.compile(r"traj_vels_(\d+)\.txt$")
 _V3_FILE = re.compile(r".*traj_(?!vels_).*\.txt$")
@@ -185,13 +185,17 @@ def _table(path: Path, least_columns: int) -> Float[np.ndarray, "row column"]:
         try:
             values = [float(cell) for cell in cells[:least_columns]]
         except ValueError as error:
-            raise DatasetError(f"{path}, line {number}: cells must be numbers: {error}") from error
+            raise DatasetError(
+                f"{path}, line {number}: cells must be numbers: {clipped(str(error))}"
+            ) from error
         if len(values) < least_columns:
             raise DatasetError(
                 f"{path}, line {number}: {least_columns} columns are needed; got {len(values)}"
             )
         if not np.isfinite(values).all():
-            raise DatasetError(f"{path}, line {number}: cells must be finite; got {line.strip()}")
+            raise DatasetError(
+                f"{path}, line {number}: cells must be finite; got {clipped(line.strip())}"
+            )
         rows.append(values)
     return np.array(rows, np.float64).reshape(len(rows), least_columns)
 

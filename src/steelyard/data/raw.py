@@ -67,6 +67,13 @@ def structure_findings(raw: RawDataset) -> list[Finding]:
     if not raw.episodes:
         findings.append(Finding("error", "empty", "a dataset holds at least 1 episode; got 0"))
     for index, episode in enumerate(raw.episodes):
+        axes = [
+            Finding("error", "shape", _AXES.format(name, count, index, column.shape), index)
+            for name, count in _COLUMNS.items()
+            if (column := getattr(episode, name)) is not None and column.ndim != count
+        ]
+        if axes:
+            return findings + axes
         steps = len(episode.actions)
         if steps == 0:
             message = f"an episode has at least 1 step; episode {index} has 0"
@@ -87,13 +94,7 @@ def structure_findings(raw: RawDataset) -> list[Finding]:
                 )
                 findings.append(Finding("error", "lengths", message, index))
         for name, column in (("observations", episode.observations), ("actions", episode.actions)):
-            if column.ndim != 2:
-                message = (
-                    f"`{name}` must be vectors, one per row; episode {index} holds an array of "
-                    f"shape {column.shape}"
-                )
-                findings.append(Finding("error", "shape", message, index))
-            elif column.shape[1] != getattr(raw.episodes[0], name).shape[1]:
+            if column.shape[1] != getattr(raw.episodes[0], name).shape[1]:
                 message = (
                     f"`{name}` must have one size throughout; episode {index} has "
                     f"{column.shape[1]} components, episode 0 has "
@@ -101,3 +102,16 @@ def structure_findings(raw: RawDataset) -> list[Finding]:
                 )
                 findings.append(Finding("error", "shape", message, index))
     return findings
+
+
+_COLUMNS = {
+    "observations": 2,
+    "actions": 2,
+    "next_observations": 2,
+    "rewards": 1,
+    "terminations": 1,
+    "truncations": 1,
+}
+_AXES = (
+    "`{}` must have {} axes, a vector or a number per row; episode {} holds an array of shape {}"
+)

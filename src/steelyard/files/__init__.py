@@ -7,7 +7,15 @@ of proportion to its size, or make the reader wait.
 
 from steelyard.files.json_files import field, read_json, read_json_lines
 from steelyard.files.npz import read_arrays
-from steelyard.files.reading import FileError, allowance, clipped, read_text, reading, regular_file
+from steelyard.files.reading import (
+    FileError,
+    allowance,
+    clipped,
+    read_bytes,
+    read_text,
+    reading,
+    regular_file,
+)
 from steelyard.files.tensors import read_notes, read_tensors
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "clipped",
     "field",
     "read_arrays",
+    "read_bytes",
     "read_json",
     "read_json_lines",
     "read_notes",

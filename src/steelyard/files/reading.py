@@ -76,6 +76,18 @@ def allowance(path: str | Path) -> int:
     return LEAST_ALLOWANCE + MOST_EXPANSION * Path(path).stat().st_size
 
 
+def read_bytes(path: str | Path, error: type[ValueError] = FileError) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: Of the type ``error``: it cannot be read.
+    """
+    path = regular_file(path, error)
+    with reading(path, "cannot be read", error):
+        return path.read_bytes()
+
+
 def read_text(path: str | Path, error: type[ValueError] = FileError) -> str:
     """Read a text in UTF-8.
 
@@ -83,6 +95,6 @@ def read_text(path: str | Path, error: type[ValueError] = FileError) -> str:
         FileNotFoundError: It is not there.
         ValueError: Of the type ``error``: it cannot be read, or is no such text.
     """
-    path = regular_file(path, error)
+    data = read_bytes(path, error)
     with reading(path, "must be a text in UTF-8", error):
-        return path.read_text(encoding="utf-8")
+        return data.decode("utf-8")

@@ -114,7 +114,7 @@ def film_path(folder: Path, clip: str) -> Path | None:
 
     Links are followed before the place is judged, so a link that leads outside is refused.
     """
-    path = _inside(folder.resolve(), clip)
+    path = _inside(folder, clip)
     return path if path is not None and path.is_file() else None
 
 
@@ -123,11 +123,12 @@ def _inside(root: Path, name: str) -> Path | None:
     if os.path.isabs(name):
         return None
     try:
-        path = (root / name).resolve()
-        path.exists()  # too long a name fails here
-    except (OSError, RuntimeError, ValueError):
+        top = os.path.realpath(root)
+        path = os.path.realpath(os.path.join(top, name))
+    except (OSError, ValueError):
         return None
-    return path if path.is_relative_to(root) else None
+    inside = path == top or path.startswith(top + os.sep)
+    return Path(path) if inside and os.path.lexists(path) else None
 
 
 def file_sha256(path: Path) -> str:

@@ -26,7 +26,7 @@ from steelyard.agents.dynamics import (
     TwistWeights,
 )
 from steelyard.data.formats.locate import PICKLE_SUFFIXES
-from steelyard.files import read_json
+from steelyard.files import clipped, read_json
 from steelyard.training.dynamics import DynamicsRun
 from steelyard.training.plain import ConfigError, from_plain, inside, refuse_unknown
 
@@ -284,7 +284,7 @@ def _optim(training: Mapping[str, Any], file: str) -> OptimConfig:
     scheduler = training["lr_scheduler"]
     if scheduler not in SCHEDULERS:
         raise ConfigError(
-            f"{file}: training.lr_scheduler must be 'cosine' or null, got {scheduler!r}"
+            f"{file}: training.lr_scheduler must be 'cosine' or null, got {scheduler!r:.80}"
         )
     numbers = {"lr": training["lr"], "weight_decay": training["weight_decay"]}
     given = from_plain(OptimConfig, numbers, file, "training")
@@ -330,7 +330,8 @@ def _merged(given: Any, legal: Mapping[str, Any], file: str, key: str = "") -> d
         ConfigError: A key is unknown, or an object is none.
     """
     if not isinstance(given, dict):
-        raise ConfigError(f"{file}: {key or 'the file'} must be a JSON object, got {given!r}")
+        got = clipped(repr(given))
+        raise ConfigError(f"{file}: {key or 'the file'} must be a JSON object, got {got}")
     given = {name: value for name, value in given.items() if not name.startswith("_")}
     refuse_unknown(given, legal, file, key)
     return {

@@ -146,7 +146,9 @@ class RunFolder:
         Raises:
             FileError: ``status.json`` is damaged; names it and the field.
         """
-        status = self.read("status.json") or {"state": "missing"}
+        status = self.read("status.json")
+        if status is None:
+            return {"state": "missing"}
         place = self.path / "status.json"
         for name, kind in _STATUS.items():
             if name in status or name == "state":

@@ -42,8 +42,11 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 def holds(path: Path, *members: str) -> bool:
     """Whether ``path`` is an HDF5 file with all of ``members``."""
-    if not path.is_file() or not h5py.is_hdf5(path):
+    if not path.is_file():
         return False
+    with reading(path, "cannot be read", DatasetError):
+        if not h5py.is_hdf5(path):
+            return False
     with open_hdf5(path) as file:
         return all(member in file for member in members)
 

@@ -120,7 +120,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     if not needed <= set(metadata):
         raise DatasetError(f"{path}: must be an object with the fields {sorted(needed)}")
     if metadata["schema"] != SCHEMA:
-        raise DatasetError(f"{path}: `schema` is {metadata['schema']!r}; this reads {SCHEMA!r}")
+        raise DatasetError(f"{path}: `schema` is {metadata['schema']!r:.80}; this reads {SCHEMA!r}")
     return metadata
 
 
