@@ -1,7 +1,8 @@
 """Feed damaged and hostile files to every reader of the package, and count what happens.
 
 ``python tests/reliability/fuzz.py --inputs 100000 --out results/benchmarks/fuzz.json`` is the long
-run; ``--replay "TARGET" SEED INDEX`` makes one input again and reads it here, with its traceback.
+run; with ``--part 0 10`` a tenth of it, and so on, which the file adds up.
+``--replay "TARGET" SEED INDEX`` makes one input again and reads it here, with its traceback.
 """
 
 import argparse
@@ -48,10 +49,10 @@ class Run:
             found = {"target": name, "seed": self.seed, "index": index, "kind": kind}
             self.findings.append(found | {"input": told, "detail": detail})
 
-    def go(self, wanted: dict[str, int], first: int = 0, tick: Any = None) -> None:
-        """Read inputs ``first … first + count`` of each target, in worker processes."""
+    def go(self, wanted: dict[str, tuple[int, int]], tick: Any = None) -> None:
+        """Read a range of inputs of each target, in a worker process after another."""
         began = time.perf_counter()
-        jobs = [(name, first, first + count) for name, count in wanted.items()]
+        jobs = [(name, *ends) for name, ends in wanted.items() if ends[0] < ends[1]]
         parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
         root = Path(tempfile.mkdtemp(prefix="steelyard-fuzz-", dir=parent))
         try:
@@ -125,16 +126,16 @@ class Run:
 
 
 def merge(path: Path, result: dict[str, Any]) -> None:
-    """Write results; those of targets that were not run this time stay as they are."""
+    """Write results; what the file holds of an earlier part of the run is added."""
     if path.exists():
         before = json.loads(path.read_text())
-        kept = {k: v for k, v in before["targets"].items() if k not in result["targets"]}
-        if kept:
-            result["seconds"] = round(result["seconds"] + before["seconds"], 1)
-        result["targets"] = {**kept, **result["targets"]}
-        rows = result["targets"].values()
-        result["inputs"] = sum(sum(row.values()) for row in rows)
-        result["findings"] = sum(n for row in rows for kind, n in row.items() if kind not in GOOD)
+        result["seconds"] = round(result["seconds"] + before["seconds"], 1)
+        rows = result["targets"]
+        for name, counts in before["targets"].items():
+            added = collections.Counter(counts) + collections.Counter(rows.get(name, {}))
+            rows[name] = dict(sorted(added.items()))
+        result["inputs"] = sum(sum(row.values()) for row in rows.values())
+        result["findings"] += before["findings"]
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -154,7 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("PART", "OF"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--replay", nargs=3, metavar=("TARGET", "SEED", "INDEX"))
@@ -179,7 +180,9 @@ def main() -> int:
             print(json.dumps(found), flush=True)
         shown[0] = len(run.findings)
 
-    run.go(shares(options.inputs, options.only or list(TARGETS)), options.first, tick)
+    part, parts = options.part
+    wanted = shares(options.inputs, options.only or list(TARGETS))
+    run.go({n: (c * part // parts, c * (part + 1) // parts) for n, c in wanted.items()}, tick)
     tick(run)
     result = run.result("python tests/reliability/fuzz.py --inputs 100000")
     print(json.dumps({k: v for k, v in result.items() if k != "targets"}))

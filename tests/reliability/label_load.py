@@ -198,6 +198,19 @@ def measure(annotators: int, answers: int, think_s: float, segments: int) -> dic
     }
 
 
+def synced_ms() -> float:
+    """What it costs to have a few bytes on the disk, median of 50, ms."""
+    times = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(50):
+            began = time.perf_counter()
+            file.write(b"some bytes")
+            file.flush()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return float(np.median(times)) * 1e3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--annotators", type=int, default=50)
@@ -210,6 +223,7 @@ def main() -> None:
     for think in options.think:
         runs.append(measure(options.annotators, options.answers, think, options.segments))
         print(json.dumps(runs[-1]), flush=True)
+    load = os.getloadavg()[0]
     result = {
         "command": "python tests/reliability/label_load.py",
         "version": version("steelyard"),
@@ -217,6 +231,7 @@ def main() -> None:
         "annotators": options.annotators,
         "segments": options.segments,
         "runs": runs,
+        "note": f"Load of the machine {load:.0f}, a write to its disk {synced_ms():.1f} ms.",
     }
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -31,7 +31,7 @@ from steelyard.files import (
     regular_file,
 )
 from steelyard.labelling.dataset import film_path
-from steelyard.labelling.records import LabellingError
+from steelyard.labelling.records import Clip, LabellingError, StorageError
 from steelyard.labelling.schema import FILE
 from steelyard.labelling.store import Store
 from steelyard.training.checkpoint import load_tree, save_tree
@@ -289,3 +289,15 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     assert said.startswith("steelyard: ")
     assert "metadata.json" in said
     assert said.count("\n") == 1
+
+
+def test_a_full_disk_is_said_and_the_store_goes_on(tmp_path):
+    with contextlib.closing(Store.open(tmp_path, "a" * 64)) as store:
+        pages = store._rows("PRAGMA page_count")[0][0]
+        store._rows(f"PRAGMA max_page_count={pages}")
+        clips = [Clip(i, 0, 0, 0.0, 1.0, "x" * 200) for i in range(1000)]
+        with pytest.raises(StorageError, match=rf"{FILE} cannot be used: database or disk is full"):
+            store.add_segments(clips)
+        store._rows("PRAGMA max_page_count=100000")
+        store.add_segments(clips)
+        assert store.clip(999) == ("x" * 200, None)

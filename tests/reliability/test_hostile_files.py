@@ -26,7 +26,7 @@ def run() -> Run:
     """1,500 inputs, and behind them readers that do what none may."""
     run = Run(seed=1)
     inputs = shares(1500, [name for name in TARGETS if name not in SLOW_TO_MAKE])
-    run.go(inputs | dict.fromkeys(PLANTED, 1))
+    run.go({name: (0, count) for name, count in inputs.items()} | dict.fromkeys(PLANTED, (0, 1)))
     return run
 
 
@@ -45,5 +45,5 @@ def test_a_reader_that_fails_acts_or_dies_is_seen(run):
 @pytest.mark.slow
 def test_every_reader_reads_or_refuses_20000_damaged_files():
     run = Run(seed=2)
-    run.go(shares(20_000, list(TARGETS)))
+    run.go({name: (0, count) for name, count in shares(20_000, list(TARGETS)).items()})
     assert not run.findings, told(run)
