@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STUDIES := $(filter-out results/benchmarks,$(wildcard results/*))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check format bench results clean
+.PHONY: demo test test-slow check format bench bench-peers results clean
 
 demo: $(VENV)/.core  ## the imitation study at its quick size; prints the table and the report's path
 	$(BIN)/steelyard study run imitation --preset quick
@@ -31,6 +31,10 @@ format: $(VENV)/.test  ## apply the style
 
 bench: $(VENV)/.core  ## cost of an update, by network size and seeds together
 	$(BIN)/python benchmarks/update_cost.py
+
+bench-peers: $(VENV)/.test  ## beside other libraries, which it installs into peers/: half an hour
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python tools/fill_docs.py
 
 results: $(VENV)/.test  ## make summaries and the tables in the docs again from raw scores
 	for folder in $(STUDIES); do $(BIN)/python -m steelyard.reports $$folder || exit 1; done

@@ -156,6 +156,70 @@ def twinkle_table(results: Path) -> str:
     )
 
 
+def peers_table(results: Path) -> str:
+    """Ours beside other libraries: a table of ratios, then what each row was measured with."""
+    found = json.loads((results / "benchmarks" / "peers" / "summary.json").read_text())
+    table = [["Row", "Measure", "Ours", "Peer", "Ratio, or difference of scores"], ["---"] * 5]
+    notes = []
+    for row in found["rows"].values():
+        for line in row["lines"]:
+            ours, peer = (_spread(line[f"{x}_value"], line["digits"]) for x in ("ours", "peer"))
+            if "ratio" in line:
+                verdict = f"× {_spread(line['ratio'], 2)}"
+            else:
+                verdict = _spread(line["difference"], 2, "+")
+            sides = [f"{line['ours']}: {ours}", f"{line['peer']}: {peer}"]
+            table.append([row["title"], line["measure"], *sides, verdict])
+        for title, reason in row["absent"].items():
+            table.append([row["title"], "–", "–", title, f"not measured: {reason}"])
+        machine = row["hardware"]
+        cores = f", {machine['cores']} cores" if "cores" in machine else ""
+        versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+        notes.append(
+            f"- **{row['title']}**: `{row['command']}` on {machine['cpu']}{cores}. The same: "
+            f"{row['same']}. What differs: {row['differs']}. {versions}"
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table) + "\n\n" + "\n".join(notes)
+
+
+def _spread(value: dict[str, float], digits: int, sign: str = "") -> str:
+    """Median and, where they differ from it, extremes."""
+    texts = [f"{value[key]:{sign},.{digits}f}" for key in ("median", "low", "high")]
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+
+def fuzz_table(results: Path) -> str:
+    """What became of damaged files, by reader."""
+    found = json.loads((results / "benchmarks" / "fuzz.json").read_text())
+    rows = [["Reader", "Inputs", "Read", "Refused", "Findings"], ["---", *["---:"] * 4]]
+    total = [0, 0, 0, 0]
+    for name, counts in found["targets"].items():
+        inputs = sum(counts.values())
+        read, refused = counts.get("read", 0), counts.get("refused", 0)
+        row = [inputs, read, refused, inputs - read - refused]
+        total = [a + b for a, b in zip(total, row, strict=True)]
+        rows.append([name, *(f"{x:,}" for x in row)])
+    rows.append(["**all**", *(f"**{x:,}**" for x in total)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n`{found['command']}`, seed {found['seed']}, version {found['version']}."
+
+
+def load_table(results: Path) -> str:
+    """The labelling server under many annotators at once."""
+    found = json.loads((results / "benchmarks" / "label_load.json").read_text())
+    heads = ["Thought, s", "Answers", "Answers/s", "Next task, ms: p50 / p95 / p99"]
+    rows = [[*heads, "Answer, ms: p50 / p95 / p99", "Lost", "Doubled", "Errors"]]
+    rows.append(["---:"] * len(rows[0]))
+    for run in found["runs"]:
+        times = [" / ".join(f"{x:,.0f}" for x in run[k].values()) for k in ("task_ms", "answer_ms")]
+        counts = (run["lost"], run["doubled"], run["errors"])
+        first = [f"{run['think_s']:g}", f"{run['answers']:,}", f"{run['answers_per_s']:.0f}"]
+        rows.append([*first, *times, *map(str, counts)])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    told = f"{found['annotators']} annotators, {found['segments']} segments, {found['hardware']}"
+    return f"{table}\n\n{told}: `{found['command']}`. {found['note']}".strip()
+
+
 def _at(scores: dict) -> list[float]:
     return [scores[f"fde_m {s}"]["mean"] for s in (1, 2)]
 
@@ -165,6 +229,9 @@ BENCHMARKS = {
     "benchmarks/cpl_steps": ("benchmarks/cpl_steps.json", steps_table),
     "benchmarks/piano_twinkle": ("benchmarks/piano_twinkle.json", twinkle_table),
     "benchmarks/acfql_cost": ("benchmarks/acfql_cost.json", draws_table),
+    "benchmarks/peers": ("benchmarks/peers/summary.json", peers_table),
+    "benchmarks/fuzz": ("benchmarks/fuzz.json", fuzz_table),
+    "benchmarks/label_load": ("benchmarks/label_load.json", load_table),
     "benchmarks/score_judging": ("benchmarks/score_judging/raw.jsonl", judging_table),
 }
 """What is made from a benchmark's file, and how."""
