@@ -35,7 +35,7 @@ from safetensors.numpy import load_file
 
 CLOCKS = ("seconds", "frames_per_s", "updates_per_s", "updated", "at", "created", "speed")
 CLOCKS += ("together",)  # of those that were left, and none of them has other numbers for it
-SPEEDS = ("training/SPS", "training/share_")
+SPEEDS = ("training/SPS", "training/share_", "cupid/compute_time_s")
 STAMP = re.compile(r"\d{4}-?\d\d-?\d\d[T_-]?\d\d[-:]?\d\d[-:]?\d\d[^/]*?(?=[/_.]|$)")
 """A time as a part of a file's name."""
 IGNORED = ("run.log", ".hold")

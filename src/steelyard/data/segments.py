@@ -17,7 +17,6 @@ environment built with its seed, so seed and actions are enough to play it again
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from jaxtyping import Bool, Float32, Int
 
 from steelyard.data.findings import DatasetError
 from steelyard.data.formats.hdf5 import column, json_attribute, open_hdf5
+from steelyard.files import replacing, write_text
 
 ARRAYS, INFO = "segments.h5", "segment_info.json"
 SCHEMA = 1
@@ -173,8 +173,7 @@ def save_segments(folder: Path, segments: Segments) -> Path:
             f"{path} exists, and judgements may refer to its segments; choose another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{ARRAYS}.{os.getpid()}")
-    with h5py.File(draft, "w") as file:
+    with replacing(path) as draft, h5py.File(draft, "w") as file:
         file.attrs["schema"] = SCHEMA
         file.attrs["env"] = segments.env
         file.attrs["env_options"] = json.dumps(segments.env_options, sort_keys=True)
@@ -184,10 +183,8 @@ def save_segments(folder: Path, segments: Segments) -> Path:
             _write(file, name, getattr(segments, name))
         for field in dataclasses.fields(PlayedEpisodes):
             _write(file, f"played/{field.name}", getattr(segments.played, field.name))
-    os.replace(draft, path)
     info = json.dumps(segment_info(segments, file_hash(path)), indent=1)
-    draft.write_text(info + "\n")
-    os.replace(draft, folder / INFO)
+    write_text(folder / INFO, info + "\n")
     return folder
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from steelyard.data.replacing import write_text
 from steelyard.evaluation.model_rollout import Speed
 from steelyard.evaluation.motion_metrics import (
     HORIZONS_S,
@@ -28,7 +27,7 @@ from steelyard.evaluation.motion_metrics import (
     reference_metrics,
     summarise_motion,
 )
-from steelyard.files import FileError, field, read_json
+from steelyard.files import FileError, field, read_json, write_text
 
 _AVERAGED = tuple(
     f"{part}_{kind}_mse" for part in ("traj", "final") for kind in ("state", "pos", "vel")
@@ -198,7 +197,8 @@ def read_metrics(path: Path) -> MetricsFile:
                 raise FileError(f"{path}: the horizons of trajectory {name!r} must be objects")
             for key, value in part.items():
                 if key not in ("id", "horizons"):
-                    field(part, key, kind=(int, float, bool, NoneType), place=path)
+                    kind = list if key.endswith("_per_dim") else (int, float, bool, NoneType)
+                    field(part, key, kind=kind, place=path)
                     if isinstance(value, int) and abs(value) > sys.float_info.max:
                         raise FileError(f"{path}: `{key}` of trajectory {name!r} is no number")
     return MetricsFile(content)

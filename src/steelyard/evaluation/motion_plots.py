@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from steelyard.data.replacing import replacing
+from steelyard.files import replacing
 
 RECORDED, PREDICTED = "#5d6675", "#d55e00"
 _DPI = 110

@@ -1,4 +1,4 @@
-"""Reading files that may be damaged, or a stranger's.
+"""Files: read safely, damaged or a stranger's as they may be, and written whole or not at all.
 
 Every reader of the library goes through these functions, so that a file can do three things only:
 be read, be missing, or be refused with one error that names it. None can run code, use memory out
@@ -16,6 +16,7 @@ from steelyard.files.reading import (
     reading,
     regular_file,
 )
+from steelyard.files.replacing import remove_leftovers, replacing, write_text
 from steelyard.files.tensors import read_notes, read_tensors
 
 __all__ = [
@@ -32,4 +33,7 @@ __all__ = [
     "read_text",
     "reading",
     "regular_file",
+    "remove_leftovers",
+    "replacing",
+    "write_text",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from steelyard.data.replacing import remove_leftovers
+from steelyard.files import remove_leftovers
 from steelyard.studies.cells import Cell, Saved, Store, Study, in_lockstep, load, save
 from steelyard.studies.executors import Options, make_executor
 from steelyard.studies.hardware import use_device

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from steelyard.data.replacing import remove_leftovers
+from steelyard.files import remove_leftovers
 from steelyard.studies.cells import Cell, Saved, Store, Study, in_lockstep, ready
 from steelyard.studies.hardware import memory_hint
 from steelyard.training.holds import Hold

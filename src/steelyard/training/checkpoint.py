@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from steelyard.data.replacing import replacing
-from steelyard.files import read_tensors
+from steelyard.files import read_tensors, replacing
 
 Tree = TypeVar("Tree")
 

@@ -53,22 +53,27 @@ Dataset = Demonstrations | ExpertReplayBuffer
 
 def put_on_device(
     datasets: Sequence[Dataset],
-    emphasis: EmphasisConfig = EmphasisConfig(),
+    emphasis: EmphasisConfig | Sequence[EmphasisConfig] = EmphasisConfig(),
     seeds: Sequence[int] | None = None,
+    scores: Sequence[Float[np.ndarray, " episode"] | None] | None = None,
 ) -> DemonstrationRows:
     """Stack one dataset per run along a leading seed axis.
 
     Args:
         datasets: One per run; shorter ones are padded. An external buffer has no episodes to
             weigh; one without a length is represented by ``SNAPSHOT_ROWS`` draws.
-        emphasis: How much each episode counts.
+        emphasis: How much each episode counts, in all runs or in each.
         seeds: Seeds of the runs, for clustering; none means zeros.
+        scores: Of each run's episodes, where its emphasis says that they are given; else none.
     """
     rows = [_rows(data) for data in datasets]
     longest = max(part.action.shape[0] for part in rows)
+    runs = len(datasets)
+    emphases = [emphasis] * runs if isinstance(emphasis, EmphasisConfig) else emphasis
+    parts = zip(datasets, rows, emphases, seeds or [0] * runs, scores or [None] * runs, strict=True)
     prepared = [
-        _prepare(part, _ratios(data, part, emphasis, seed), emphasis, longest)
-        for data, part, seed in zip(datasets, rows, seeds or [0] * len(datasets), strict=True)
+        _prepare(own, _ratios(data, own, how, seed, given), how, longest)
+        for data, own, how, seed, given in parts
     ]
     return jax.tree.map(lambda *xs: jnp.stack(xs), *prepared)
 
@@ -80,10 +85,14 @@ def _rows(data: Dataset) -> RewardFreeTransition:
 
 
 def _ratios(
-    data: Dataset, rows: RewardFreeTransition, emphasis: EmphasisConfig, seed: int
+    data: Dataset,
+    rows: RewardFreeTransition,
+    emphasis: EmphasisConfig,
+    seed: int,
+    scores: Float[np.ndarray, " episode"] | None,
 ) -> Float[np.ndarray, " row"]:
     if isinstance(data, Demonstrations):
-        return step_ratios(data, emphasis, seed)
+        return step_ratios(data, emphasis, seed, scores)
     if emphasis.score != "none":
         raise ValueError(
             f"score {emphasis.score!r} weighs episodes, and an external buffer has none; open the "

@@ -29,10 +29,9 @@ from steelyard.agents.dynamics import (
     Scales,
     make_plant,
 )
-from steelyard.data.replacing import write_text
 from steelyard.data.trajectories import Trajectories
 from steelyard.evaluation.motion_plots import draw_curves
-from steelyard.files import clipped, field, read_notes, reading
+from steelyard.files import clipped, field, read_notes, reading, write_text
 from steelyard.training.checkpoint import load_tree, save_tree
 from steelyard.training.dynamics import VEHICLES, DynamicsRun, loss_emphasis
 from steelyard.training.group import Ticker

@@ -10,8 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from steelyard.data.replacing import replacing, write_text
-from steelyard.files import field, read_text
+from steelyard.files import field, read_text, replacing, write_text
 from steelyard.training.run_folder import RunFolder, finite
 
 CLOCK_KEYS = ("seconds", "frames_per_s", "updates_per_s")

@@ -37,7 +37,10 @@ def from_plain(wanted: typing.Any, value: typing.Any, file: str, key: str = "") 
         refuse_unknown(given, fields, file, key)
         read = {k: from_plain(hints[k], v, file, inside(key, k)) for k, v in given.items()}
         with reading(file, f"{key or 'the file'} holds no legal settings", ConfigError):
-            return wanted(**read)
+            try:
+                return wanted(**read)
+            except ValueError as error:
+                raise ConfigError(f"{str(error).rstrip('.')} ({file})") from error
     if origin is typing.Literal:
         if value in options:
             return value

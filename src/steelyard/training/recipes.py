@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from steelyard.agents.bc import BC, BCConfig
 from steelyard.agents.ipmd import IPMD, IPMDConfig, parse_policy_rows
@@ -197,18 +197,44 @@ def train_ipmd(
         normaliser="frozen",
         warm_start=warm_start if run.bc_pretrain_updates else None,
     )
-    demonstrations = put_on_device(datasets, run.emphasis, group.seeds)
-    _report_emphasis(run.emphasis, demonstrations, group)
+    # Whatever score an emphasis names, there is no reward for it to read.
+    blind = [d.without_rewards() if isinstance(d, Demonstrations) else d for d in datasets]
+    demonstrations = put_on_device(blind, run.emphasis, group.seeds)
+    _report_emphasis([run.emphasis] * len(datasets), demonstrations, group)
     make = environments(run.env, group.seeds, run.loop)
     return train_off_policy(problem, run.loop, group, make, demonstrations, evaluate, tick).agent
 
 
-def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], tick: Ticker) -> BC:
-    """Train a group of behaviour-cloning runs; returns the stacked learner that is kept."""
+def train_bc(
+    run: BCRun,
+    group: RunGroup,
+    datasets: Sequence[Demonstrations],
+    tick: Ticker,
+    emphases: Sequence[EmphasisConfig] | None = None,
+    scores: Sequence[Float[np.ndarray, " episode"] | None] | None = None,
+) -> BC:
+    """Train a group of behaviour-cloning runs; returns the stacked learner that is kept.
+
+    Args:
+        run: Settings.
+        group: Seeds and folders.
+        datasets: One per run.
+        tick: Progress display.
+        emphases: Of each run, where they differ in nothing else; none takes ``run.emphasis``.
+        scores: Of each run's episodes, where its emphasis has the score ``given``, else none.
+
+    Raises:
+        ValueError: An emphasis does not go with the run, or scores are given and some of the
+            episodes would be held out.
+    """
     spec = env_spec(run.env)
+    own = [run.emphasis] * len(datasets) if emphases is None else list(emphases)
+    felt = [dataclasses.replace(run, emphasis=emphasis).emphasis.through for emphasis in own]
     parts = [hold_out(d, run, s) for d, s in zip(datasets, group.seeds, strict=True)]
-    train = put_on_device([part[0] for part in parts], run.emphasis, group.seeds)
-    _report_emphasis(run.emphasis, train, group)
+    if scores is not None and any(part[1] is not None for part in parts):
+        raise ValueError("scores that are given are of all episodes: set validation_share to 0")
+    train = put_on_device([part[0] for part in parts], own, group.seeds, scores)
+    _report_emphasis(own, train, group)
     held_out = [part[1] for part in parts if part[1] is not None]
     validation = put_on_device(held_out) if len(held_out) == len(parts) else None
     steps = bc_steps(run, datasets, group.seeds)
@@ -218,7 +244,7 @@ def train_bc(run: BCRun, group: RunGroup, datasets: Sequence[Demonstrations], ti
 
     def draw(agent: BC, data: tuple[DemonstrationRows, Any], key: PRNGKeyArray, rows: int) -> tuple:
         batch, weights = data[0].draw(key, rows)
-        return batch, weights if run.emphasis.through == "losses" else None
+        return batch, weights if "losses" in felt else None
 
     def validate(agent: BC, data: tuple[DemonstrationRows, DemonstrationRows]) -> dict[str, Array]:
         held_out = data[1]
@@ -269,12 +295,13 @@ def held_out_episodes(run: HoldsOut, episodes: int) -> int:
     return count if count >= LEAST_HELD_OUT else 0
 
 
-def _report_emphasis(emphasis: EmphasisConfig, rows: DemonstrationRows, group: RunGroup) -> None:
-    """Write ``emphasis.json`` for every run, where an emphasis is on."""
-    if emphasis == EmphasisConfig():
-        return
-    for i, folder in enumerate(group.folders):
-        write_json(folder.path / "emphasis.json", emphasis_report(rows, i))
+def _report_emphasis(
+    emphases: Sequence[EmphasisConfig], rows: DemonstrationRows, group: RunGroup
+) -> None:
+    """Write ``emphasis.json`` for every run whose emphasis is on."""
+    for i, (emphasis, folder) in enumerate(zip(emphases, group.folders, strict=True)):
+        if emphasis != EmphasisConfig():
+            write_json(folder.path / "emphasis.json", emphasis_report(rows, i))
 
 
 def _outcome(step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from steelyard.data.replacing import replacing, write_text
-from steelyard.files import FileError, field, read_json
+from steelyard.files import FileError, field, read_json, replacing, write_text
 from steelyard.types import LATE
 
 _STATUS = {
     "state": str,
     "step": int,
+    "generation": int,
     "seconds": (int, float, NoneType),
     "checkpoint": (str, NoneType),
     "error": (str, NoneType),
@@ -154,11 +154,8 @@ class RunFolder:
             if name in status or name == "state":
                 field(status, name, kind=kind, place=place)
         kept = status.get("checkpoint")
-        if kept is not None:
-            if kept != Path(kept).name:
-                raise FileError(f"{place}: `checkpoint` must be the name of a file, got {kept!r}")
-            for name in ("step", "generation"):
-                field(status, name, kind=int, place=place)
+        if kept is not None and kept != Path(kept).name:
+            raise FileError(f"{place}: `checkpoint` must be the name of a file, got {kept!r}")
         return status
 
     def set_status(self, state: str, **fields: Any) -> None:

@@ -147,7 +147,7 @@ def _settings(run_folder: Path) -> tuple[str, SACConfig]:
     run = config.get("run") or config
     kind = field(run, "kind", place=place, error=ConfigError)
     if kind != "SACRun":
-        raise ValueError(f"{run_folder} holds no SAC run: got {clipped(repr(kind))}")
+        raise ValueError(f"{run_folder} holds no SAC run: got {clipped(str(kind))}")
     env = field(run, "env", kind=str, place=place, error=ConfigError)
     agent = field(run, "agent", kind=dict, place=place, error=ConfigError)
     return env, from_plain(SACConfig, agent, place, "config.run.agent")

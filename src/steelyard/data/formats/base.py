@@ -43,7 +43,7 @@ def atomic_path(path: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it takes the place of ``path`` on success.
 
     A reader sees the old content or the new, never a part: a kill leaves at most a hidden
-    ``.<name>.<hex>`` beside it.
+    ``.<name>.<hex>.tmp`` beside it.
 
     Args:
         path: The file or directory to write.
@@ -58,12 +58,12 @@ def atomic_path(path: Path, overwrite: bool) -> Iterator[Path]:
             f"{path}: a dataset is never replaced unasked; pass `overwrite=True` or another path"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}"
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         yield draft
         if path.is_dir() and occupied:
             # A directory that is not empty cannot be replaced in one step: move it aside first.
-            old = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}"
+            old = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
             path.rename(old)
             draft.rename(path)
             shutil.rmtree(old)

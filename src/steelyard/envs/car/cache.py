@@ -7,14 +7,13 @@ set, the seed or the simulator leads to another folder and never to old data.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from steelyard.envs.car.sets import CarRecording, CarSet
-from steelyard.files import read_arrays, reading
+from steelyard.files import read_arrays, reading, replacing, write_text
 
 FORMAT = 1
 """Raised when the generation changes in a way that no field of the key shows."""
@@ -41,28 +40,23 @@ def cache_folder(cache: Path, source: CarSet, seed: int, scene: str, simulator: 
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = cache / f"car-mujoco-{source.name}-seed{seed}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "key.json").write_text(text + "\n")
+    write_text(folder / "key.json", text + "\n")
     return folder
 
 
 def write_chunk(path: Path, recordings: Sequence[CarRecording]) -> None:
     """Write recordings atomically: a reader sees the old file, or the whole new one."""
-    draft = path.with_name(f"{path.stem}-{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as file:
-            np.savez(
-                file,
-                twist=np.concatenate([r.twist for r in recordings]),
-                pose=np.concatenate([r.pose for r in recordings]),
-                command=np.concatenate([r.command for r in recordings]),
-                steps=np.array([len(r.command) for r in recordings]),
-                terminated=np.array([r.terminated for r in recordings]),
-                friction=np.array([r.friction for r in recordings]),
-                kind=np.array([r.kind for r in recordings]),
-            )
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.savez(
+            file,
+            twist=np.concatenate([r.twist for r in recordings]),
+            pose=np.concatenate([r.pose for r in recordings]),
+            command=np.concatenate([r.command for r in recordings]),
+            steps=np.array([len(r.command) for r in recordings]),
+            terminated=np.array([r.terminated for r in recordings]),
+            friction=np.array([r.friction for r in recordings]),
+            kind=np.array([r.kind for r in recordings]),
+        )
 
 
 def read_chunk(path: Path, dt: float) -> list[CarRecording]:

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steelyard.envs.car.scene import require_mujoco
+from steelyard.files import remove_leftovers
 from steelyard.reports import Record, StudyReport
 from steelyard.studies.car.config import PRESETS, CarConfig, check_arms, configure
 from steelyard.studies.car.execute import execute
 from steelyard.studies.car.plan import plan_cells
 from steelyard.studies.car.report import study_records
-from steelyard.studies.car.sources import pinned, simulated_parts, simulated_source
+from steelyard.studies.car.sources import data_folder, pinned, simulated_parts, simulated_source
 from steelyard.studies.cells import Cell, Store, share_of_a_core
 from steelyard.training.group import Ticker
+from steelyard.training.holds import Hold
 from steelyard.training.metrics import SinkOptions
 
 
@@ -52,7 +54,9 @@ class CarStudy:
         if config.real.arms and config.real.sha256 is None:
             print("the DART recordings are not here: the real car's part is left out")
         total = sum(count for _, _, count, _ in simulated_parts(config.simulated))
-        with make_progress("trajectories", total) as tick:
+        folder = data_folder(store)
+        with Hold([folder], print), make_progress("trajectories", total) as tick:
+            remove_leftovers(folder)
             simulated_source(config.simulated, store, tick)
 
     def plan(self, config: CarConfig, store: Store) -> list[Cell]:

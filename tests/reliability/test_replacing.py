@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from steelyard.data.replacing import remove_leftovers, replacing, write_text
+from steelyard.files import remove_leftovers, replacing, write_text
 
 
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):

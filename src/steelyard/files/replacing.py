@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,6 @@ def write_text(path: Path, text: str) -> Path:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what kills left half written, here and below; call it only where nobody writes."""
-    for leftover in folder.rglob("*.tmp"):
+    for leftover in list(folder.rglob("*.tmp")):
         with contextlib.suppress(OSError):
-            leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
