@@ -331,7 +331,7 @@ def test_a_diverged_item_survives_the_file_as_infinite(evaluated, tmp_path):
 def test_files_that_are_no_metrics_are_refused_by_name(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"metrics\.json must be JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.json: must be JSON"):
         read_metrics(path)
     path.write_text("[]")
     with pytest.raises(ValueError, match="must hold a JSON object, got list"):

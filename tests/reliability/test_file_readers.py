@@ -232,7 +232,7 @@ def test_a_template_of_shapes_loads_as_one_of_arrays_does(tmp_path):
         ({"state": 3}, "`state` must be str"),
         ({"state": "running", "step": "9"}, "`step` must be int"),
         ({"state": "running", "checkpoint": "../../x", "step": 1}, "name of a file"),
-        ({"state": "running", "checkpoint": "x", "step": 1}, "'generation'"),
+        ({"state": "running", "generation": 1.5}, "`generation` must be int"),
         ([], "must be a JSON object"),
     ],
 )
@@ -289,6 +289,23 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     assert said.startswith("steelyard: ")
     assert "metadata.json" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [FILE, f"{FILE}-wal", f"{FILE}.lock"])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_store_waits_for_no_pipe_and_writes_through_no_link(tmp_path, name, read_only):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Store.open(folder, "a" * 64).close()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(LabellingError, match=f"{name}: must be a regular file"):
+        Store.open(folder, "a" * 64, read_only)
+    (folder / name).unlink()
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LabellingError, match=f"{name}"):
+        Store.open(folder, "a" * 64, read_only)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_full_disk_is_said_and_the_store_goes_on(tmp_path):

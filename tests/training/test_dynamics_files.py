@@ -93,7 +93,7 @@ def test_what_holds_no_model_is_refused_with_what_it_is(tmp_path):
     with pytest.raises(ValueError, match="holds no dynamics model"):
         load_model(tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("not arrays")
-    with pytest.raises(ValueError, match="holds no dynamics model"):
+    with pytest.raises(ValueError, match="text.safetensors: not a readable safetensors file"):
         load_model(tmp_path / "text.safetensors")
     (tmp_path / "best.pt").write_bytes(b"\x80\x04")
     with pytest.raises(ValueError, match="pickled files are not opened"):

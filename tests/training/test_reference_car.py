@@ -196,7 +196,7 @@ def test_no_file_no_json_and_no_pickle_is_taken_for_a_config(tmp_path):
         load_reference_config(tmp_path / "absent.json")
     broken = tmp_path / "broken.json"
     broken.write_text("{")
-    with pytest.raises(ConfigError, match=r"broken\.json must be JSON"):
+    with pytest.raises(ConfigError, match=r"broken\.json: must be JSON"):
         load_reference_config(broken)
     broken.write_text("[]")
     with pytest.raises(ConfigError, match="must be a JSON object"):

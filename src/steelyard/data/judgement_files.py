@@ -58,7 +58,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         for name in wanted[:-1]:
             value, whole = row[name], name in _NUMBERS_OF_SEGMENTS
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                kind = "the number of a segment" if whole else "a number"
+                kind = "a whole number" if isinstance(value, float) else "a number"
                 raise DatasetError(f"{file}, line {number}: {name} is {kind}, got {value!r:.80}")
             if not (0 <= value < 2**63 if whole else abs(value) < math.inf):
                 raise DatasetError(f"{file}, line {number}: {name} is out of range: {value}")

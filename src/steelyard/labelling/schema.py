@@ -13,6 +13,7 @@ import sqlite3
 from pathlib import Path
 from typing import IO
 
+from steelyard.files import regular_file
 from steelyard.labelling.records import LabellingError
 
 SCHEMA = 1
@@ -145,6 +146,23 @@ def _definitions(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
         "ESCAPE '~'"
     )
     return {(kind, name, " ".join(sql.split())) for kind, name, sql in rows}
+
+
+def refuse_strange(path: Path) -> None:
+    """Raise where the file, or one that SQLite keeps beside it, is none or lies elsewhere.
+
+    A pipe makes SQLite wait without end, and through a link it would write outside the data set.
+
+    Raises:
+        LabellingError: Names the file.
+    """
+    for name in (path.name, *(path.name + end for end in ("-wal", "-shm", "-journal", ".lock"))):
+        place = path.with_name(name)
+        inside = os.path.realpath(path.parent) + os.sep
+        if place.is_symlink() and not os.path.realpath(place).startswith(inside):
+            raise LabellingError(f"{place} is a link that leads out of the data set")
+        if os.path.exists(place):
+            regular_file(place, LabellingError)
 
 
 def refuse_unwritable(path: Path) -> None:

@@ -64,6 +64,7 @@ class Store:
                 f"nothing was judged yet: {path} does not exist. "
                 f"`steelyard label serve {folder}` makes it."
             )
+        schema.refuse_strange(path)
         with contextlib.ExitStack() as opened:
             held = None
             if not read_only:
