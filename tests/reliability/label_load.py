@@ -84,7 +84,8 @@ def serving(dataset: Path, *options: str) -> Iterator[str]:
             log.seek(0)
             raise RuntimeError(f"the server did not start: {log.read()}")
     finally:
-        if server.poll() is None:
+        ended = server.poll()
+        if ended is None:
             server.send_signal(signal.SIGINT)
         server.wait(30)
         server.stdout.close()
@@ -93,6 +94,8 @@ def serving(dataset: Path, *options: str) -> Iterator[str]:
         log.close()
         if "Traceback" in said and "KeyboardInterrupt" not in said:
             raise RuntimeError(f"the server said: {said[-2000:]}")
+        if ended is not None:
+            raise RuntimeError(f"the server ended by itself, status {ended}: {said[-2000:]}")
 
 
 async def annotate(
@@ -136,9 +139,12 @@ async def annotate(
 
 
 async def timed(request: Any, times: list[float]) -> httpx.Response:
-    """The reply to a request, and how long it took."""
+    """The reply to a request, and how long it took; a broken connection is a reply of its own."""
     began = time.perf_counter()
-    reply = await request
+    try:
+        reply = await request
+    except httpx.HTTPError as error:
+        return httpx.Response(599, text=f"{error!r} after {time.perf_counter() - began:.2f} s")
     times.append(time.perf_counter() - began)
     return reply
 
@@ -146,7 +152,9 @@ async def timed(request: Any, times: list[float]) -> httpx.Response:
 async def all_at_once(base: str, annotators: int, answers: int, think_s: float) -> Outcome:
     """Let every annotator answer at the same time."""
     outcome = Outcome()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=annotators)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=annotators, keepalive_expiry=300
+    )
     headers = {"Origin": base}
     began = time.perf_counter()
     async with httpx.AsyncClient(base_url=base, headers=headers, limits=limits, timeout=60) as http:

@@ -22,6 +22,9 @@ from steelyard.labelling.session import Session
 
 NAME = r"^[A-Za-z0-9_-]{1,32}$"
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+KEEP_ALIVE_S = 600
+"""Longer than any browser keeps an idle connection. Where the server is the first to close one, an
+answer that is on its way at that moment is lost on the line and has to be sent again."""
 Annotator = Annotated[str, Query(pattern=NAME)]
 
 
@@ -178,7 +181,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(app: Any, sock: socket.socket) -> None:
     """Run until interrupted."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
     uvicorn.Server(config).run(sockets=[sock])
 
 
