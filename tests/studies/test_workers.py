@@ -75,6 +75,8 @@ def test_processes_give_the_same_results_as_one_group_after_the_other_on_the_cho
     assert study.returncode == 0
     assert chosen.endswith("1")
     assert {json.loads(path.read_text()) for path in tmp_path.rglob("device.json")} == {chosen}
+    given = [json.loads(path.read_text()) for path in tmp_path.rglob("given.json")]
+    assert {share["XLA_PYTHON_CLIENT_MEM_FRACTION"] for share in given} == {"0.450"}
     assert outcome(tmp_path) == outcome(finished)
 
 

@@ -10,6 +10,7 @@ STUDIES = {
     "assembly": "steelyard.studies.assembly",
     "offline2online": "steelyard.studies.offline2online",
     "piano": "steelyard.studies.piano",
+    "grid": "steelyard.studies.grid",
 }
 """Module of each study; its ``STUDY`` is the study. Imported only when asked for."""
 

@@ -11,17 +11,17 @@ import importlib.util
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from steelyard.studies.cells import Cell, Saved, Store, Study
 from steelyard.studies.executors import Options, WorkerError, mark_unended
+from steelyard.studies.hardware import share_of_memory, use_device
 
 PATIENCE_S = 0.5
 """How long to wait for a group before looking at the progress again."""
-SHARE_OF_MEMORY = 0.9
-"""Of a GPU's memory that JAX may take, all who share it together."""
 LOOPBACK = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # The one switch that makes Ray's servers listen on loopback only; it is not about the system.
@@ -97,10 +97,8 @@ class RayExecutor:
     def _begin(self, study: str, folder: Path, ray: Any, group: Sequence[Cell]) -> Any:
         """Give one group to the cluster."""
         options = self.options
-        variables = {}
-        if 0 < options.gpus_per_run < 1:
-            part = SHARE_OF_MEMORY * options.gpus_per_run
-            variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{part:.3f}"
+        part = options.gpus_per_run
+        variables = share_of_memory(part) if 0 < part < 1 else {}
         task = ray.remote(run_task).options(
             num_cpus=_cores(options),
             num_gpus=options.gpus_per_run,
@@ -131,7 +129,6 @@ def run_task(study: str, folder: str, runs: str, device: str, pins: int, ids: st
 @functools.lru_cache(maxsize=4)
 def _worker(study: str, folder: str, runs: str, device: str, pins: int) -> Any:
     """A process's worker for a study, kept, so that data are read and programs compiled once."""
-    from steelyard.studies.hardware import use_device
     from steelyard.studies.worker import StudyWorker
 
     if pins:
@@ -181,13 +178,15 @@ def _cluster(options: Options) -> Iterator[Any]:
 
         quiet = {"log_to_driver": False, "logging_level": "error"}
         if options.address is None:
-            ray.init(
-                address="local",
-                num_cpus=options.workers * _cores(options),
-                num_gpus=options.num_gpus,
-                include_dashboard=False,
-                **quiet,
-            )
+            with warnings.catch_warnings():  # nothing of JAX runs in what Ray forks
+                warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+                ray.init(
+                    address="local",
+                    num_cpus=options.workers * _cores(options),
+                    num_gpus=options.num_gpus,
+                    include_dashboard=False,
+                    **quiet,
+                )
         else:
             ray.init(address=options.address, **quiet)
         try:

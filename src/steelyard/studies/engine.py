@@ -11,7 +11,7 @@ from typing import Any
 from steelyard.files import remove_leftovers
 from steelyard.studies.cells import Cell, Saved, Store, Study, in_lockstep, load, save
 from steelyard.studies.executors import Options, make_executor
-from steelyard.studies.hardware import use_device
+from steelyard.studies.hardware import take_little, use_device
 from steelyard.training.holds import Hold
 from steelyard.training.run_folder import run_id
 
@@ -86,8 +86,10 @@ def run_study(
     Raises:
         HeldError: Another process runs the same study.
     """
-    use_device(options.device)
     wanted = study.executor if options.executor == "auto" else options.executor
+    if wanted != "inline":
+        take_little()
+    use_device(options.device)
     executor = make_executor(wanted, options)
     store = Store(options.runs, study.name)
     folder = study_folder(store, preset, config)  # of what was asked, so that it is found again

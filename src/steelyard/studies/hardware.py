@@ -9,6 +9,11 @@ import jax
 
 from steelyard.training.sharding import share_batches
 
+PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
+FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+SHARE_OF_MEMORY = 0.9
+"""Of a GPU's memory that all who share it may take together."""
+
 
 def hardware() -> str:
     """The device that computes, and the processor: ``2 × AMD EPYC (cpu)``."""
@@ -52,6 +57,29 @@ def use_device(name: str) -> None:
     jax.config.update("jax_default_device", chosen[0])
     if len(chosen) > 1:
         share_batches(chosen)
+
+
+def share_of_memory(part: float) -> dict[str, str]:
+    """Variables that give a process a part of a GPU's memory, unless the user has set one."""
+    if FRACTION in os.environ or os.environ.get(PREALLOCATE) == "false":
+        return {}
+    return {FRACTION: f"{SHARE_OF_MEMORY * part:.3f}"}
+
+
+def take_little() -> None:
+    """Let this process, which hands out work, leave a GPU's memory to those who do the work.
+
+    JAX takes most of it when it first looks at the device, so this comes before anything else.
+    """
+    before = os.environ.get(PREALLOCATE)
+    os.environ[PREALLOCATE] = "false"
+    try:
+        jax.devices()
+    finally:
+        if before is None:
+            del os.environ[PREALLOCATE]
+        else:
+            os.environ[PREALLOCATE] = before
 
 
 def memory_hint(error: BaseException) -> str | None:

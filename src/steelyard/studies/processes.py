@@ -6,12 +6,13 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from steelyard.studies.cells import Cell, Saved, Store, Study
 from steelyard.studies.executors import WorkerError, mark_unended
+from steelyard.studies.hardware import share_of_memory
 
 PATIENCE_S = 0.2
 """How long to wait for a worker before looking whether others can start."""
@@ -70,7 +71,8 @@ class ProcessExecutor:
                 number = len(workers)
                 cores = ",".join(map(str, own_cores(number, self.workers)))
                 words = [study, str(folder), str(self.runs), self.device, cores]
-                free = _Worker(words, folder / f"worker_{number}.log")
+                shared = os.environ | share_of_memory(1 / self.workers)
+                free = _Worker(words, folder / f"worker_{number}.log", shared)
                 workers.append(free)
             if free is None:
                 return
@@ -95,7 +97,7 @@ def own_cores(number: int, workers: int) -> list[int]:
 class _Worker:
     """A child process and the group that it works on."""
 
-    def __init__(self, words: Sequence[str], log: Path):
+    def __init__(self, words: Sequence[str], log: Path, environment: Mapping[str, str]):
         self.log = log
         self.group: list[Cell] | None = None
         with log.open("w") as file:
@@ -105,6 +107,7 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
+                env=environment,
             )
         assert self.process.stdin
         assert self.process.stdout
