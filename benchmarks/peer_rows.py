@@ -86,6 +86,8 @@ RECIPE = "CleanRL's recipe (our PyTorch re-implementation)"
 THREADS = ("--threads", "1")
 """PyTorch's threads for networks this small: a second one gains nothing or loses."""
 
+DRAWN = {"cycle": "draw and update", "draw": "draw alone", "update": "update alone"}
+
 ROWS: dict[str, Row] = {
     "sac": Row(
         "SAC, HalfCheetah-v5",
@@ -180,6 +182,87 @@ ROWS: dict[str, Row] = {
         },
         (("ours", "gail_ppo"), ("ours", "gail_ppo_long"), ("ours", "gail_sac")),
         "pendulum_task.py",
+    ),
+    "samplers": Row(
+        "Prioritised draws",
+        "256 draws by priority, then an update of the 256 priorities drawn; 100,000 and 1,000,000 "
+        "items; CPU",
+        "trajectories: ranks every 50 updates, tables every 5, 200 steps each, as the "
+        "offline2online study has them; items: a table over all of them, made anew every 50 "
+        "updates, so priorities are up to 50 updates old, or at every update, as fresh as the "
+        "peers'. Ours run in a scan, as the loops have it; the peers are called from Python and "
+        "cpprb also gathers one number an item",
+        {
+            "trajectories": Contender(
+                "Steelyard, trajectories", "sampler_ours.py", ("trajectories",)
+            ),
+            "items_50": Contender(
+                "Steelyard, items, table every 50", "sampler_ours.py", ("items", "--every", "50")
+            ),
+            "items_1": Contender(
+                "Steelyard, items, table every time", "sampler_ours.py", ("items",)
+            ),
+            "torchrl": Contender("torchrl", "sampler_peers.py", ("torchrl", *THREADS), "current"),
+            "cpprb": Contender("cpprb (C++)", "sampler_peers.py", ("cpprb",), "current"),
+        },
+        {
+            f"{name}_ms_{count}": Measure(f"ms, {told}, {count:,} items", "lower", 3)
+            for count in (100_000, 1_000_000)
+            for name, told in DRAWN.items()
+        },
+        tuple(
+            (a, b) for b in ("torchrl", "cpprb") for a in ("trajectories", "items_50", "items_1")
+        ),
+    ),
+    "influence": Row(
+        "Influence of 20,000 items",
+        "one trained network of 85,002 parameters, the same 20,000 items, a tenth of them planted "
+        "with wrong labels, 500 clean targets; AUROC of wrong labels at the bottom; float32, CPU",
+        "ours: influence on the mean likelihood of all targets, by the plain gradient or through a "
+        "damped Fisher matrix, compiled before the clock starts; TRAK: one checkpoint, projected "
+        "per-item gradients, the mean of its scores over targets. TRAK's features serve further "
+        "targets, ours take one more pass for each",
+        {
+            "plain": Contender("Steelyard, one JVP", "influence_ours.py", ("plain",)),
+            "cg": Contender("Steelyard, ten steps of CG and one JVP", "influence_ours.py", ("cg",)),
+            "trak_256": Contender(
+                "TRAK, k = 256", "influence_trak.py", ("--width", "256"), "current"
+            ),
+            "trak_2048": Contender(
+                "TRAK, k = 2048", "influence_trak.py", ("--width", "2048"), "current", rounds=1
+            ),
+        },
+        {
+            "seconds": Measure("s", "lower", 2),
+            "cpu_seconds": Measure("CPU-s", "lower", 2),
+            "auroc": Measure("AUROC of planted wrong labels", "score", 3),
+        },
+        tuple((a, b) for b in ("trak_256", "trak_2048") for a in ("plain", "cg")),
+        "flips_task.py",
+    ),
+    "dynamics": Row(
+        "Dynamics of a simulated car",
+        "12 simulated trajectories of 10 s to learn from, 60 others to be predicted whole and open "
+        "loop (car-mujoco, mixed), two of the 12 held out by ours; float32, CPU",
+        "mujoco.sysid fits some numbers of the very simulator that made the data, first guesses 20 "
+        "to 30 % off: an oracle of the structure, of which only the grip of single trajectories is "
+        "hidden. Ours: 1,000 gradient steps on windows of a second; a kinematic car with adapter "
+        "and residual networks, or a single-track car with fitted tyres. Seconds of ours hold "
+        "compilation",
+        {
+            "structured": Contender("Steelyard, structured", "car_ours.py", ("structured",)),
+            "single_track": Contender("Steelyard, single track", "car_ours.py", ("single_track",)),
+            "sysid": Contender("mujoco.sysid", "car_sysid_fit.py", (), "sysid"),
+        },
+        {
+            "seconds": Measure("s to fit", "lower", 1),
+            "cpu_seconds": Measure("CPU-s to fit", "lower", 1),
+            "ate_mean_m": Measure("mean distance over whole trajectories, m", "lower", 3),
+            "ate_median_m": Measure("median of that, m", "lower", 3),
+            "second_mean_m": Measure("mean distance after 1 s, m", "lower", 3),
+        },
+        (("structured", "sysid"), ("single_track", "sysid")),
+        "car_task.py",
     ),
 }
 """Every comparison by name. ``sac_speed.py`` runs the first; that of ACFQL is cited."""

@@ -4,6 +4,7 @@ Started by ``benchmarks/peers.py`` with the interpreter of the peers.
 """
 
 import argparse
+import importlib
 import warnings
 from importlib import metadata
 
@@ -72,7 +73,7 @@ def main() -> None:
         import torch
 
         try:
-            import torchrl._torchrl
+            importlib.import_module("torchrl._torchrl")
         except ImportError:
             versions = metadata.version("torchrl"), torch.__version__
             raise SystemExit(WRONG_TORCH.format(*versions)) from None
