@@ -85,6 +85,8 @@ class Run:
             raise RuntimeError(f"the worker ended before its first input ({code}): {said}")
         name, index = current
         self.add(name, index, "hang" if silent else "crash", "", f"exit {code}: {said}")
+        if tick:
+            tick(self)
         place = [job[0] for job in jobs].index(name)
         rest = [(name, index + 1, jobs[place][2]), *jobs[place + 1 :]]
         return [job for job in rest if job[1] < job[2]]

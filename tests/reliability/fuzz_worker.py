@@ -139,6 +139,8 @@ def work(jobs: list[tuple[str, int, int]], seed: int, root: Path, out: int) -> N
     targets = TARGETS | PLANTED
 
     scratch = root / "scratch"
+    # What a worker that was ended left there, a pipe for instance, would stop this one, too.
+    shutil.rmtree(scratch, ignore_errors=True)
     home = root / "home"
     for place in (scratch, home):
         place.mkdir(parents=True, exist_ok=True)
