@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ CLOCKS += ("together",)  # of those that were left, and none of them has other n
 SPEEDS = ("training/SPS", "training/share_", "cupid/compute_time_s")
 STAMP = re.compile(r"\d{4}-?\d\d-?\d\d[T_-]?\d\d[-:]?\d\d[-:]?\d\d[^/]*?(?=[/_.]|$)")
 """A time as a part of a file's name."""
-IGNORED = ("run.log", ".hold")
+IGNORED = ("run.log", ".hold", "given.json")
 WRITES = set("wax+")
 FOLDERS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
 
@@ -105,7 +105,15 @@ def piano(root: Path) -> None:
     _study("piano", configure("smoke"), root)
 
 
-LOOPS = {f.__name__: f for f in (imitation, car, assembly, offline2online, piano)}
+def toy(root: Path) -> None:
+    """Walkers, which learn nothing: what the engine does, without the time that learning takes."""
+    from toy_study import ToyConfig
+
+    _study("toy", ToyConfig(), root)
+
+
+LOOPS = {f.__name__: f for f in (imitation, car, assembly, offline2online, piano, toy)}
+SIMULATED = ("imitation", "assembly", "offline2online", "piano")
 
 
 def die_at_operation(number: int, root: Path) -> Callable[[], int]:
@@ -330,17 +338,18 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def prepare(cache: Path) -> None:
-    """Import everything; compile into a cache that all processes share, without optimising."""
-    import envpool  # noqa: F401
+def prepare(loops: Sequence[str], cache: Path) -> None:
+    """Import what they need; compile into a cache that all processes share, without optimising."""
     import jax
 
-    import steelyard.studies.assembly
-    import steelyard.studies.car
-    import steelyard.studies.imitation
-    import steelyard.studies.offline2online
-    import steelyard.studies.piano  # noqa: F401
+    from steelyard import studies
 
+    sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+    studies.STUDIES["toy"] = "toy_study"
+    for name in loops:
+        studies.get_study(name)
+    if set(SIMULATED) & set(loops):
+        import envpool  # noqa: F401
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -350,13 +359,15 @@ def prepare(cache: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="in all")
-    parser.add_argument("--loops", nargs="*", default=list(LOOPS), choices=list(LOOPS))
+    parser.add_argument(
+        "--loops", nargs="*", default=[n for n in LOOPS if n != "toy"], choices=list(LOOPS)
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--keep", type=Path, help="work here and leave everything")
     options = parser.parse_args()
     place = options.keep or Path(tempfile.mkdtemp(prefix="kills-"))
-    prepare(place / "compiled")
+    prepare(options.loops, place / "compiled")
     share, found = -(-options.kills // len(options.loops)), {}
     for name in options.loops:
         found[name] = dataclasses.asdict(kill_often(name, share, options.seed, place / name))

@@ -100,7 +100,7 @@ class ToyStudy:
             write_json(group.folders[i].path / "result.json", value)
             write_json(group.folders[i].path / "device.json", str(state["total"].device))
             write_json(group.folders[i].path / "given.json", _given())
-            group.folders[i].set_status("done")
+            group.finish(i)
         group.close()
 
     def records(self, config, store, preset, command):

@@ -106,6 +106,7 @@ class RunGroup:
             folder.set_status("running", together=len(self.folders), **reached)
         if steps[0] == 0:
             return None, 0, 0
+        self._remove_all_but(last["checkpoint"])
         paths = [folder.checkpoints / last["checkpoint"] for folder in self.folders]
         return stack_runs([load_tree(p, like) for p in paths]), steps[0], last["generation"]
 
@@ -121,10 +122,14 @@ class RunGroup:
         done = {"step": step, "generation": generation, "checkpoint": name}
         for i in self.alive:
             self.folders[i].set_status("running", seconds=self.seconds, **done)
+        self._remove_all_but(name)
+
+    def _remove_all_but(self, name: str) -> None:
+        """Remove checkpoints that no status tells of."""
         for i in self.alive:
-            for old in self.folders[i].checkpoints.glob("state_*"):
-                if old.name != name:
-                    old.unlink()
+            for other in self.folders[i].checkpoints.glob("state_*"):
+                if other.name != name:
+                    other.unlink()
 
     def log(self, step: int, rows: dict[str, np.ndarray]) -> None:
         """Write one row of metrics per live run; ``rows[name]`` is ``[seed]``."""
