@@ -7,6 +7,9 @@ draws batches from it or a reduction weights losses with it, and diagnostics say
 from steelyard.emphasis.checks import require_nonnegative
 from steelyard.emphasis.clusters import cluster_labels
 from steelyard.emphasis.diagnostics import RATIO_EDGES, diagnose
+from steelyard.emphasis.gradient_norm import gradient_norm
+from steelyard.emphasis.grid import SCORE_KINDS, refusal
+from steelyard.emphasis.influence import influence
 from steelyard.emphasis.loss_emphasis import LossEmphasis, make_loss_emphasis
 from steelyard.emphasis.loss_records import LossEmphasisInfo, LossEmphasisState
 from steelyard.emphasis.measures import length_base, uniform_base
@@ -48,6 +51,7 @@ from steelyard.emphasis.weightings import (
     Tail,
     Uniform,
     make_weighting,
+    register_weighting,
 )
 
 __all__ = [
@@ -55,6 +59,7 @@ __all__ = [
     "REDUCTIONS",
     "SAMPLERS",
     "SCORES",
+    "SCORE_KINDS",
     "WEIGHTINGS",
     "Balanced",
     "CVaR",
@@ -90,12 +95,16 @@ __all__ = [
     "draw_starts_from",
     "draw_uniform",
     "episode_return",
+    "gradient_norm",
+    "influence",
     "length_base",
     "make_loss_emphasis",
     "make_reduction",
     "make_sampler",
     "make_weighting",
     "own_loss",
+    "refusal",
+    "register_weighting",
     "require_alpha",
     "require_min_k",
     "require_nonnegative",

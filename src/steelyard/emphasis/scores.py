@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from steelyard.emphasis.gradient_norm import gradient_norm
+from steelyard.emphasis.influence import influence
+
 Items = TypeVar("Items")
 
 
@@ -80,6 +83,12 @@ def episode_return(
 
 
 SCORES: Mapping[str, Callable[..., Array]] = MappingProxyType(
-    {"constant": constant, "own_loss": own_loss, "episode_return": episode_return}
+    {
+        "constant": constant,
+        "own_loss": own_loss,
+        "episode_return": episode_return,
+        "gradient_norm": gradient_norm,
+        "influence": influence,
+    }
 )
 """Every score by the name that configs use."""

@@ -237,22 +237,38 @@ class Drop(Weighting):
         return measures.mean_one(keep.astype(scores.dtype), measure)
 
 
-WEIGHTINGS: Mapping[str, type[Weighting]] = MappingProxyType(
-    {
-        "uniform": Uniform,
-        "proportional": Proportional,
-        "rank": Rank,
-        "softmax": Softmax,
-        "tail": Tail,
-        "balanced": Balanced,
-        "drop": Drop,
-        "mean_tail": MeanTail,
-        "smooth_tail": SmoothTail,
-        "tilted": Tilted,
-        "chi_square": ChiSquare,
-    }
-)
+_registered: dict[str, type[Weighting]] = {
+    "uniform": Uniform,
+    "proportional": Proportional,
+    "rank": Rank,
+    "softmax": Softmax,
+    "tail": Tail,
+    "balanced": Balanced,
+    "drop": Drop,
+    "mean_tail": MeanTail,
+    "smooth_tail": SmoothTail,
+    "tilted": Tilted,
+    "chi_square": ChiSquare,
+}
+WEIGHTINGS: Mapping[str, type[Weighting]] = MappingProxyType(_registered)
 """Every weighting by the name that configs use."""
+
+
+def register_weighting(name: str, weighting: type[Weighting]) -> None:
+    """Make a weighting of your own known by name, for this process.
+
+    Args:
+        name: One that no other weighting has.
+        weighting: A subclass of :class:`Weighting`.
+
+    Raises:
+        ValueError: The name is taken or empty, or it is no weighting.
+    """
+    if not name or name in _registered:
+        raise ValueError(f"a weighting needs a name that is not taken: got {name!r}.")
+    if not (isinstance(weighting, type) and issubclass(weighting, Weighting)):
+        raise ValueError(f"weighting {name!r} must be a subclass of Weighting, got {weighting!r}.")
+    _registered[name] = weighting
 
 
 def make_weighting(name: str, **options: Any) -> Weighting:

@@ -1,4 +1,4 @@
-"""Play policies on fixed start states and say who reached the goal: for tasks that never end early.
+"""Play policies on fixed start states and say who reached the goal.
 
 Data flow: policies of several runs and start seeds → one episode each → success, return, length.
 """
@@ -30,7 +30,12 @@ class Outcome(NamedTuple):
 
 
 def play(
-    policies: Policies, env: str, starts: Sequence[int], runs: int, steps: int | None = None
+    policies: Policies,
+    env: str,
+    starts: Sequence[int],
+    runs: int,
+    steps: int | None = None,
+    ends_at_goal: bool = False,
 ) -> Outcome:
     """Play one episode per run and start.
 
@@ -40,23 +45,30 @@ def play(
         starts: Start seeds, the same for every run.
         runs: How many policies there are.
         steps: Most steps of an episode; none for the task's own limit.
+        ends_at_goal: Whether it is the goal that ends the task, and nothing else does.
     """
     together = max(1, AT_ONCE // runs)
     parts = [
-        _played(policies, env, starts[i : i + together], runs, steps)
+        _played(policies, env, starts[i : i + together], runs, steps, ends_at_goal)
         for i in range(0, len(starts), together)
     ]
     return Outcome(*(np.concatenate(values, axis=1) for values in zip(*parts, strict=True)))
 
 
 def _played(
-    policies: Policies, env: str, starts: Sequence[int], runs: int, steps: int | None
+    policies: Policies,
+    env: str,
+    starts: Sequence[int],
+    runs: int,
+    steps: int | None,
+    ends_at_goal: bool,
 ) -> Outcome:
     shape = (runs, len(starts))
     success, returns, length = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, np.int64)
     for moment in rollout(policies, env, starts, runs, steps):
         reward = moment.step.reward
-        success |= moment.alive & reached(moment) & np.isfinite(reward)
+        there = moment.step.terminated if ends_at_goal else reached(moment)
+        success |= moment.alive & there & np.isfinite(reward)
         returns += np.where(moment.alive, reward, 0.0)
         length += moment.alive
     return Outcome(success, returns, length)
