@@ -12,7 +12,7 @@ demo: $(VENV)/.core  ## the imitation study at its quick size; prints the table 
 	$(BIN)/steelyard study run imitation --preset quick
 
 test: $(VENV)/.test  ## everything but the slow learning tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=40
 
 test-slow: $(VENV)/.test  ## statistical learning tests, minutes each
 	$(BIN)/python -m pytest -m slow --durations=20
