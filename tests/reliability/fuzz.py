@@ -186,7 +186,7 @@ def main() -> int:
     wanted = shares(options.inputs, options.only or list(TARGETS))
     run.go({n: (c * part // parts, c * (part + 1) // parts) for n, c in wanted.items()}, tick)
     tick(run)
-    result = run.result("python tests/reliability/fuzz.py --inputs 100000")
+    result = run.result(f"python tests/reliability/fuzz.py --inputs {options.inputs}")
     print(json.dumps({k: v for k, v in result.items() if k != "targets"}))
     if options.out:
         merge(options.out, result)

@@ -68,7 +68,8 @@ from steelyard.labelling.records import Answer  # noqa: E402
 from steelyard.labelling.select import Choosing  # noqa: E402
 from steelyard.labelling.session import Session  # noqa: E402
 from steelyard.labelling.store import Store  # noqa: E402
-from steelyard.reports import dump_records, dump_spec, load_records, load_spec, summarise  # noqa: E402
+from steelyard.reports import dump_records, dump_spec  # noqa: E402
+from steelyard.reports.freshness import regenerate  # noqa: E402
 from steelyard.studies import get_study  # noqa: E402
 from steelyard.studies.assembly.policies import load_base  # noqa: E402
 from steelyard.studies.cells import Saved  # noqa: E402
@@ -515,7 +516,7 @@ def records(folder: Path, seed: int) -> Path:
 
 
 def read_records(path: Path) -> None:
-    summarise(load_records(path), load_spec(path.parent / "report_spec.json"))
+    regenerate(path.parent, check=True)
 
 
 def metrics(folder: Path, seed: int) -> Path:
@@ -580,41 +581,41 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("native", demonstrations("native", ""), read_demonstrations),
-        Target("minari", demonstrations("minari", "-v0"), read_demonstrations, 0.5),
-        Target("robomimic", demonstrations("robomimic", ".hdf5"), read_demonstrations, 0.3),
-        Target("d4rl npz", demonstrations("d4rl", ".npz"), read_demonstrations),
-        Target("d4rl hdf5", demonstrations("d4rl", ".h5"), read_demonstrations, 0.5),
+        Target("minari", demonstrations("minari", "-v0"), read_demonstrations, 0.14),
+        Target("robomimic", demonstrations("robomimic", ".hdf5"), read_demonstrations, 0.086),
+        Target("d4rl npz", demonstrations("d4rl", ".npz"), read_demonstrations, 0.28),
+        Target("d4rl hdf5", demonstrations("d4rl", ".h5"), read_demonstrations, 0.14),
         Target("trajectories", trajectories, load_trajectories),
         Target("split", split, read_split),
         Target("standardisers", standardisers, load_standardisers),
         Target("dart", dart, lambda path: dart_trajectories(read_dart_file(path))),
-        Target("mushr 1", mushr(first_version), import_mushr),
+        Target("mushr 1", mushr(first_version), import_mushr, 0.28),
         Target("mushr 3", mushr(third_version), import_mushr),
         Target("car cache", car_chunk, read_car_chunk),
         Target("ogbench", ogbench, lambda path: read_columns(path, buttons=False)),
-        Target("segments", segments, load_segments, 0.6),
+        Target("segments", segments, load_segments, 0.17),
         Target("judgements", exported, read_judgements),
         Target("comparisons", comparisons, read_comparisons),
         Target("label data set", label_dataset, read_label_dataset),
-        Target("label store", judged, read_store),
-        Target("label server", judged, serve_store, 0.3),
-        Target("label import", label_log, read_label_log, 0.3),
+        Target("label store", judged, read_store, 0.28),
+        Target("label server", judged, serve_store, 0.086),
+        Target("label import", label_log, read_label_log, 0.086),
         Target("label scores", scores, read_scores),
         Target("checkpoint", checkpoint, read_checkpoint),
-        Target("run folder", run_folder, read_run_folder, 0.8),
-        Target("dynamics model", model, load_model, 0.03),
-        Target("sac policies", sac_run, load_sac_policies, 0.2),
-        Target("imitation policy", imitation_run, load_imitation, 0.1),
-        Target("base policy", base_run, load_base, 0.1),
-        Target("piano policy", piano_run, load_piano, 0.2),
-        *(Target(f"study {name}", study_of(name), read_study(name), 0.5)
+        Target("run folder", run_folder, read_run_folder, 0.23),
+        Target("dynamics model", model, load_model, 0.0085),
+        Target("sac policies", sac_run, load_sac_policies, 0.057),
+        Target("imitation policy", imitation_run, load_imitation, 0.029),
+        Target("base policy", base_run, load_base, 0.029),
+        Target("piano policy", piano_run, load_piano, 0.057),
+        *(Target(f"study {name}", study_of(name), read_study(name))
           for name in ("imitation", "car", "assembly", "offline2online")),
-        Target("study piano", study_of("piano"), read_study("piano"), 0.2),
-        Target("records", records, read_records, 0.5),
+        Target("study piano", study_of("piano"), read_study("piano"), 0.057),
+        Target("records", records, read_records),
         Target("metrics file", metrics, read_metrics_file),
         Target("reference config", reference_config, load_reference_config),
         Target("residual config", residual_config, lambda path: _defaults(["--config", str(path)])),
-        Target("clusters", clusters, load_clusters),
+        Target("clusters", clusters, load_clusters, 0.28),
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from steelyard.files import reading
 from steelyard.reports.files import write_atomic
 from steelyard.reports.records import load_records
 from steelyard.reports.report import texts
@@ -27,6 +28,7 @@ def regenerate(folder: Path, check: bool = False) -> list[Path]:
     Raises:
         FileNotFoundError: If there is no ``raw.jsonl`` below the folder, or no ``report_spec.json``
             beside one.
+        ValueError: A file is damaged, or the two do not fit; names it.
     """
     found = sorted(folder.rglob("raw.jsonl"))
     if not found:
@@ -36,8 +38,10 @@ def regenerate(folder: Path, check: bool = False) -> list[Path]:
         spec_path = raw.with_name("report_spec.json")
         if not spec_path.exists():
             raise FileNotFoundError(f"{raw} needs {spec_path.name} beside it, which names its arms")
-        records = load_records(raw)
-        for name, text in texts(records, summarise(records, load_spec(spec_path))).items():
+        records, spec = load_records(raw), load_spec(spec_path)
+        with reading(spec_path, "does not fit the records beside it"):
+            made = texts(records, summarise(records, spec))
+        for name, text in made.items():
             path = raw.with_name(name)
             if not path.exists() and name != ALWAYS:
                 continue
