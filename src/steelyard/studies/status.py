@@ -175,17 +175,18 @@ def watch(cells: Sequence[Cell], store: Store, folder: Path, every_s: float) -> 
     with _screen() as show:
         while True:
             runs = study_status(cells, store)
-            show(table(runs))
-            if not is_held(folder) and not any(run.state == "running" for run in runs):
+            goes_on = is_held(folder) or any(run.state == "running" for run in runs)
+            show(table(runs), goes_on)
+            if not goes_on:
                 return
             time.sleep(every_s)
 
 
 @contextlib.contextmanager
-def _screen() -> Iterator[Callable[[list[str]], None]]:
-    """A terminal's lines shown in one place, or else the headline, printed each time."""
+def _screen() -> Iterator[Callable[[list[str], bool], None]]:
+    """A terminal's lines shown in one place; else the headline each time, and all at the end."""
     if not sys.stdout.isatty():
-        yield lambda lines: print(lines[-1], flush=True)
+        yield lambda lines, goes_on: print("\n".join(lines[-1:] if goes_on else lines), flush=True)
         return
     from rich.console import Console
     from rich.live import Live
@@ -194,9 +195,11 @@ def _screen() -> Iterator[Callable[[list[str]], None]]:
     console = Console()
     with Live(console=console, auto_refresh=False) as live:
 
-        def show(lines: list[str]) -> None:
+        def show(lines: list[str], goes_on: bool) -> None:
             room = console.height - 2
-            if len(lines) > room:  # what moves or went wrong matters more than what does not
+            if (
+                goes_on and len(lines) > room
+            ):  # what moves or went wrong matters more than what does not
                 quiet = (" done ", " waiting ")
                 kept = [x for x in lines[:-1] if not any(word in x for word in quiet)]
                 lines = [*kept[: room - 1], lines[-1]]
