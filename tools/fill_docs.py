@@ -188,6 +188,18 @@ def _spread(value: dict[str, float], digits: int, sign: str = "") -> str:
     return texts[0] if len(set(texts)) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
+def kills_table(results: Path) -> str:
+    """Kills of each study, and what of it was left different."""
+    found = json.loads((results / "benchmarks" / "kills.json").read_text())
+    columns = ("kills", "before_writes", "rounds", "differences", "lost", "left_over", "failed")
+    rows = [[name, *(str(tally[c]) for c in columns)] for name, tally in found["loops"].items()]
+    total = [str(sum(tally[c] for tally in found["loops"].values())) for c in columns]
+    head = ["Study", "Kills", "Before a write", "Runs to the end", "Differences"]
+    head += ["Files lost", "Left over", "Failed"]
+    lines = [head, ["---", *(["---:"] * len(columns))], *rows, ["**all**", *total]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n`{found['command']}`"
+
+
 def fuzz_table(results: Path) -> str:
     """What became of damaged files, by reader."""
     found = json.loads((results / "benchmarks" / "fuzz.json").read_text())
@@ -230,6 +242,7 @@ BENCHMARKS = {
     "benchmarks/piano_twinkle": ("benchmarks/piano_twinkle.json", twinkle_table),
     "benchmarks/acfql_cost": ("benchmarks/acfql_cost.json", draws_table),
     "benchmarks/peers": ("benchmarks/peers/summary.json", peers_table),
+    "benchmarks/kills": ("benchmarks/kills.json", kills_table),
     "benchmarks/fuzz": ("benchmarks/fuzz.json", fuzz_table),
     "benchmarks/label_load": ("benchmarks/label_load.json", load_table),
     "benchmarks/score_judging": ("benchmarks/score_judging/raw.jsonl", judging_table),
