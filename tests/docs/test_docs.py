@@ -585,6 +585,7 @@ def test_every_metric_of_the_reference_is_mapped():
         ("assembly", "influence"),
         ("offline2online", "tper"),
         ("piano", "cpl"),
+        ("grid", "return_rank"),
     ],
 )
 def test_every_documented_study_command_is_understood(study, arm, tmp_path, capsys):

@@ -20,6 +20,9 @@ from tiny_runs import (
 )
 
 from steelyard.agents.bc import BCConfig
+from steelyard.data.demonstrations import Demonstrations
+from steelyard.data.findings import DatasetError
+from steelyard.emphasis import demonstrations as emphasis_of_demonstrations
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.training.checkpoint import take_run
 from steelyard.training.demonstrations import put_on_device
@@ -99,6 +102,37 @@ def test_ipmd_feels_balanced_clusters_and_no_sharpness_is_the_plain_run(ipmd_roo
 def test_an_emphasis_that_reads_rewards_is_refused_by_ipmd():
     with pytest.raises(ValueError, match="never sees the task's reward"):
         IPMDRun(emphasis=BEST_HALF)
+
+
+def test_runs_of_several_emphases_train_in_one_program_and_each_as_by_itself(tmp_path):
+    data = [demonstrations(seed=s) for s in (0, 1)]
+    plain, given = EmphasisConfig(), EmphasisConfig("given", "rank", power=2.0)
+    scores = [None, data[1].returns()]
+    train_bc(SHORT_BC, group(tmp_path / "both"), data, silent, [plain, given], scores)
+    alone = dataclasses.replace(BEST_HALF, power=2.0)
+    for seed, emphasis in ((0, plain), (1, alone)):
+        root = tmp_path / emphasis.score
+        train_bc(dataclasses.replace(SHORT_BC, emphasis=emphasis), group(root), data, silent)
+        assert_same_bits(state_of(tmp_path / "both", seed), state_of(root, seed))
+    assert [p.parent.name for p in (tmp_path / "both").rglob("emphasis.json")] == ["1"]
+
+
+def test_scores_that_are_given_are_of_all_episodes(tmp_path):
+    data = [demonstrations(60, seed=s) for s in (0, 1)]
+    run = dataclasses.replace(SHORT_BC, emphasis=EmphasisConfig("given", "rank"))
+    scores = [own.returns() for own in data]
+    with pytest.raises(ValueError, match="set validation_share to 0"):
+        train_bc(run, group(tmp_path), data, silent, None, scores)
+    with pytest.raises(ValueError, match="'given' without scores"):
+        train_bc(SHORT_BC, group(tmp_path), data[:2], silent, [run.emphasis] * 2)
+
+
+def test_whatever_score_ipmd_is_given_by_name_it_finds_no_reward(tmp_path, monkeypatch):
+    monkeypatch.setitem(emphasis_of_demonstrations._registered, "peek", Demonstrations.returns)
+    peeking = dataclasses.replace(IPMD_RUN, emphasis=EmphasisConfig("peek", "rank"))
+    data = [demonstrations(seed=s) for s in (0, 1)]
+    with pytest.raises(DatasetError, match="no rewards"):
+        train_ipmd(peeking, group(tmp_path), data, silent)
 
 
 def test_what_an_emphasis_did_is_written_for_every_run_and_only_where_there_is_one(

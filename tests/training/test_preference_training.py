@@ -10,6 +10,7 @@ from steelyard.agents.cpl import CPLConfig
 from steelyard.data.normalisation import Normaliser
 from steelyard.data.preferences import PairConfig, Ratings, pairs_from_ratings, split_pairs
 from steelyard.data.segments import PlayedEpisodes, Segments
+from steelyard.emphasis import make_weighting
 from steelyard.training.checkpoint import take_run
 from steelyard.training.group import RunGroup
 from steelyard.training.metrics import read_rows
@@ -129,3 +130,25 @@ def test_seeds_train_together_as_each_alone(tmp_path):
         strict=True,
     ):
         assert not hasattr(left, "shape") or np.allclose(left, right, atol=1e-5)
+
+
+def test_pairs_are_drawn_by_the_rank_of_their_strength_for_cpl_and_for_a_reward():
+    own = segments()
+    pairs = pairs_from_ratings(ratings(), own)
+    strength, plain = jnp.asarray(pairs.strength, jnp.float32), Normaliser.identity(OBS)
+    ratio = np.asarray(make_weighting("rank", power=1.0, floor=0.1).ratio(strength))
+    data = preference_data(own, pairs, plain, pair_ratio=ratio)
+    # Both learners draw by this function: CPL's batches, and those of the reward of P-IQL.
+    batch, owed = draw_preferences("explicit", "all", data, jax.random.key(0), 4 * len(pairs))
+    drawn = batch.segments.action[: 4 * len(pairs)]
+    place = {np.asarray(own.action[w]).tobytes(): w for w in pairs.winner}
+    times = np.bincount([place[np.asarray(a).tobytes()] for a in drawn], minlength=COUNT)
+    wanted = np.bincount(pairs.winner, ratio, COUNT)
+    assert np.abs(times - 4 * wanted).max() <= np.bincount(pairs.winner).max()
+    assert float(jnp.max(owed)) <= 1.0 / 0.1 + 1e-4
+    flat = np.asarray(make_weighting("rank", power=0.0).ratio(strength))
+    same = preference_data(own, pairs, plain, pair_ratio=flat)
+    for left, right in zip(
+        jax.tree.leaves(same), jax.tree.leaves(preference_data(own, pairs, plain)), strict=True
+    ):
+        assert np.asarray(left).tobytes() == np.asarray(right).tobytes()

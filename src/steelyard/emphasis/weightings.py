@@ -254,7 +254,7 @@ WEIGHTINGS: Mapping[str, type[Weighting]] = MappingProxyType(_registered)
 """Every weighting by the name that configs use."""
 
 
-def register_weighting(name: str, weighting: type[Weighting]) -> None:
+def register_weighting(name: str, weighting: type[Any]) -> None:
     """Make a weighting of your own known by name, for this process.
 
     Args:
@@ -266,7 +266,7 @@ def register_weighting(name: str, weighting: type[Weighting]) -> None:
     """
     if not name or name in _registered:
         raise ValueError(f"a weighting needs a name that is not taken: got {name!r}.")
-    if not (isinstance(weighting, type) and issubclass(weighting, Weighting)):
+    if not issubclass(weighting, Weighting):
         raise ValueError(f"weighting {name!r} must be a subclass of Weighting, got {weighting!r}.")
     _registered[name] = weighting
 

@@ -5,7 +5,7 @@ over the rows of each episode. The functions are a learner's; nothing here knows
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ from steelyard.emphasis.influence import influence, target_gradient
 from steelyard.emphasis.scores import own_loss
 from steelyard.types import RewardFreeTransition
 
-LearnedScore = Literal["own_loss", "gradient_norm", "influence"]
+LEARNED_SCORES = ("own_loss", "gradient_norm", "influence")
 LossFunction = Callable[[Any, RewardFreeTransition], Float[Array, " row"]]
 """Parameters and rows to per-row losses."""
 
@@ -35,7 +35,7 @@ def cloning_losses(agent: BC) -> tuple[LossFunction, Any]:
 
 
 def score_episodes(
-    score: LearnedScore,
+    score: str,
     loss_fn: LossFunction,
     params: Any,
     data: Demonstrations,
@@ -54,10 +54,8 @@ def score_episodes(
     Raises:
         ValueError: There is no such score, or it needs a reference.
     """
-    if score not in get_args(LearnedScore):
-        raise ValueError(
-            f"a learner's score is one of {list(get_args(LearnedScore))}, got {score!r}."
-        )
+    if score not in LEARNED_SCORES:
+        raise ValueError(f"a learner's score is one of {list(LEARNED_SCORES)}, got {score!r}.")
     if score == "influence" and reference is None:
         raise ValueError("'influence' is on a target: give episodes as the reference.")
     rows = data.transitions()

@@ -73,7 +73,7 @@ def _clone(cells: Sequence[Cell], group: RunGroup, store: Store, tick: Ticker) -
     """Train and score an arm of cloning."""
     settings: Cloned = cells[0].config
     played = [open_played(store.folder(data_of(cell))) for cell in cells]
-    data = [own.chosen(settings.episodes) for own in played]
+    data = [own.chosen(c.config.episodes) for c, own in zip(cells, played, strict=True)]
     scores = [scores_of(c, d, p, store) for c, d, p in zip(cells, data, played, strict=True)]
     emphases = [cell.config.emphasis for cell in cells]
     agents: Any = train_bc(settings.run, group, data, tick, emphases, scores)
@@ -110,17 +110,29 @@ def _learn_offline(cells: Sequence[Cell], group: RunGroup, store: Store, tick: T
         described.append(felt(data, None if tail else ratio, played))
     run = OfflineRLRun(settings.agent, settings.steps)
     agents = train_acfql_offline(run, env_spec(settings.env), group, drawings, tick)
-    found = ChunkEvaluator(settings.env, len(cells), settings.eval_episodes).outcome(agents)
+    success, length = _played_chunks(agents, settings, len(cells))
     for i in group.alive:
         more = {"updates": settings.steps, "emphasis": described[i]}
-        _finish(group, i, found.success[i], found.length[i], more)
+        _finish(group, i, success[i], length[i], more)
+
+
+def _played_chunks(agents: Any, settings: Offline, runs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Success and length of what stacked learners of chunks achieve, a few of them at a time."""
+    parts = []
+    for first in range(0, runs, AT_ONCE):
+        count = min(AT_ONCE, runs - first)
+        evaluator = ChunkEvaluator(settings.env, count, settings.eval_episodes)
+        found = evaluator.outcome(take_run(agents, slice(first, first + count)))
+        parts.append((found.success, found.length))
+    success, length = zip(*parts, strict=True)
+    return np.concatenate(success), np.concatenate(length)
 
 
 def _finish(
     group: RunGroup, i: int, success: np.ndarray, length: np.ndarray, more: dict[str, Any]
 ) -> None:
     write_outcome(group.folders[i], group, success, length, more)
-    group.folders[i].set_status("done")
+    group.finish(i)
 
 
 def scores_of(cell: Cell, data: Demonstrations, played: Played, store: Store) -> Scores | None:

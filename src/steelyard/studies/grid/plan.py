@@ -79,7 +79,7 @@ def clone_cell(part: Part, seed: int, name: str) -> Cell:
     arm = ARMS[name]
     run = BCRun(
         part.env,
-        dataclasses.replace(part.clone, reduction="weighted_mean", **_tail(arm)),
+        dataclasses.replace(part.clone, **({"reduction": "weighted_mean"} | _tail(arm))),
         epochs=1,
         min_steps=part.clone_steps,
         validation_share=0.0,  # what is held out would be uniform, and choose against the others
