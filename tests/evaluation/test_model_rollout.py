@@ -334,7 +334,7 @@ def test_files_that_are_no_metrics_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.json: must be JSON"):
         read_metrics(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="must hold a JSON object, got list"):
+    with pytest.raises(ValueError, match="must be a JSON object, got list"):
         read_metrics(path)
     path.write_text('{"metrics": {}}')
     with pytest.raises(ValueError, match=r"lacks \['experiment_dir'"):

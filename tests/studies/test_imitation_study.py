@@ -40,7 +40,7 @@ def test_the_study_writes_its_report_its_scores_and_how_to_repeat_them(study):
     }
 
 
-ALWAYS = {"config.json", "status.json", "versions.json", "result.json", "eval"}
+ALWAYS = {".hold", "config.json", "status.json", "versions.json", "result.json", "eval"}
 TRAINED = ALWAYS | {"checkpoints", "metrics.jsonl", "metrics.csv", "run.log"}
 
 

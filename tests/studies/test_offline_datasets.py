@@ -103,7 +103,7 @@ def test_arrays_that_are_missing_are_named_with_what_they_are_for(tmp_path):
     with pytest.raises(DatasetError, match="terminals must be set in the last row, 6"):
         read_columns(tmp_path / "open.npz", buttons=False)
     (tmp_path / "junk.npz").write_bytes(b"no archive")
-    with pytest.raises(DatasetError, match="no readable NPZ file"):
+    with pytest.raises(DatasetError, match="not a readable .npz archive"):
         read_columns(tmp_path / "junk.npz", buttons=False)
 
 

@@ -148,6 +148,33 @@ def _definitions(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
     return {(kind, name, " ".join(sql.split())) for kind, name, sql in rows}
 
 
+def opened(path: Path, sha256: str, read_only: bool) -> tuple[sqlite3.Connection, IO[str] | None]:
+    """Open, or make, a file of judgements; what holds it comes with it unless it is only looked at.
+
+    Raises:
+        LabellingError: See ``Store.open``.
+    """
+    if read_only and not path.exists():
+        raise LabellingError(
+            f"nothing was judged yet: {path} does not exist. "
+            f"`steelyard label serve {path.parent}` makes it."
+        )
+    refuse_strange(path)
+    with contextlib.ExitStack() as unless_done:
+        held = None
+        if not read_only:
+            refuse_unwritable(path)
+            held = unless_done.enter_context(lock(path))
+        try:
+            connection = connect(path, read_only)
+            unless_done.callback(connection.close)
+            prepare(connection, path, sha256, read_only)
+        except sqlite3.DatabaseError as error:
+            raise LabellingError(f"{path} is no database of judgements: {error}") from error
+        unless_done.pop_all()
+    return connection, held
+
+
 def refuse_strange(path: Path) -> None:
     """Raise where the file, or one that SQLite keeps beside it, is none or lies elsewhere.
 

@@ -59,24 +59,7 @@ class Store:
                 such file, or not a database.
         """
         path = folder / schema.FILE
-        if read_only and not path.exists():
-            raise LabellingError(
-                f"nothing was judged yet: {path} does not exist. "
-                f"`steelyard label serve {folder}` makes it."
-            )
-        schema.refuse_strange(path)
-        with contextlib.ExitStack() as opened:
-            held = None
-            if not read_only:
-                schema.refuse_unwritable(path)
-                held = opened.enter_context(schema.lock(path))
-            try:
-                connection = schema.connect(path, read_only)
-                opened.callback(connection.close)
-                schema.prepare(connection, path, sha256, read_only)
-            except sqlite3.DatabaseError as error:
-                raise LabellingError(f"{path} is no database of judgements: {error}") from error
-            opened.pop_all()
+        connection, held = schema.opened(path, sha256, read_only)
         return cls(connection, path, held)
 
     def close(self) -> None:
