@@ -131,7 +131,7 @@ def test_whatever_score_ipmd_is_given_by_name_it_finds_no_reward(tmp_path, monke
     monkeypatch.setitem(emphasis_of_demonstrations._registered, "peek", Demonstrations.returns)
     peeking = dataclasses.replace(IPMD_RUN, emphasis=EmphasisConfig("peek", "rank"))
     data = [demonstrations(seed=s) for s in (0, 1)]
-    with pytest.raises(DatasetError, match="no rewards"):
+    with pytest.raises(DatasetError, match="reward-free"):
         train_ipmd(peeking, group(tmp_path), data, silent)
 
 
