@@ -47,14 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     except FloatingPointError as error:
         print(f"steelyard: diverged: {error}", file=sys.stderr)
         raise SystemExit(1) from error
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         message = _explained(error)
-        if message is None:
-            raise
-        print(f"steelyard: {message}", file=sys.stderr)
-        raise SystemExit(1) from error
-    except OSError as error:
-        message = _disk_hint(error)
         if message is None:
             raise
         print(f"steelyard: {message}", file=sys.stderr)
@@ -67,19 +61,15 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(143 if isinstance(stopped, Terminated) else 130) from None
 
 
-def _explained(error: RuntimeError) -> str | None:
+def _explained(error: RuntimeError | OSError) -> str | None:
     """The message of an error that needs no traceback, or none."""
-    from steelyard.studies.executors import WorkerError
+    from steelyard.studies.executors import WorkerError, disk_hint
     from steelyard.studies.hardware import memory_hint
     from steelyard.training.holds import HeldError
 
-    return str(error) if isinstance(error, (WorkerError, HeldError)) else memory_hint(error)
-
-
-def _disk_hint(error: OSError) -> str | None:
-    from steelyard.studies.executors import disk_hint
-
-    return disk_hint(error)
+    if isinstance(error, (WorkerError, HeldError)):
+        return str(error)
+    return disk_hint(error) if isinstance(error, OSError) else memory_hint(error)
 
 
 class Terminated(KeyboardInterrupt):

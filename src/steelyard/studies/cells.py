@@ -87,6 +87,10 @@ class Store:
         """A cell's run folder, whether or not it exists yet."""
         return RunFolder(self.path / cell.id)
 
+    def has_ended(self, cell: Cell) -> bool:
+        """Whether the cell has come to an end of its own: finished, or diverged."""
+        return self.folder(cell).status()["state"] in ("done", "diverged")
+
     def is_done(self, cell: Cell) -> bool:
         """Whether the cell has finished."""
         return self.folder(cell).status()["state"] == "done"
@@ -204,8 +208,7 @@ def ready(group: Sequence[Cell], store: Store) -> list[Cell]:
 
 def in_lockstep(cells: Sequence[Cell], store: Store) -> list[list[Cell]]:
     """The unfinished cells of one program, apart where they do not stand at the same step."""
-    ended = ("done", "diverged")
-    cells = [c for c in cells if store.folder(c).status()["state"] not in ended]
+    cells = [cell for cell in cells if not store.has_ended(cell)]
     steps = common_steps([store.folder(cell) for cell in cells])
     apart: dict[int, list[Cell]] = {}
     for cell, step in zip(cells, steps, strict=True):

@@ -12,12 +12,18 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from steelyard.studies.cells import Cell, Saved, Store, Study
-from steelyard.studies.executors import Options, WorkerError, mark_unended
+from steelyard.studies.executors import (
+    Options,
+    WorkerError,
+    free_to_start,
+    mark_interrupted,
+    mark_unended,
+)
 from steelyard.studies.hardware import share_of_memory, use_device
 
 PATIENCE_S = 0.5
@@ -69,28 +75,26 @@ class RayExecutor:
         make_progress: Callable[[str, int], Any],
     ) -> None:
         """Hand out groups once the parents of their cells have ended; tell what failed."""
-        waiting = [list(group) for group in groups]
+        waiting = list(groups)
         failures: list[str] = []
         begin = functools.partial(self._begin, study.name, folder.resolve())
-        running: dict[Any, list[Cell]] = {}
+        running: dict[Any, Sequence[Cell]] = {}
         try:
             with (
                 _cluster(self.options) as ray,
                 make_progress(f"{study.name}, Ray", len(waiting)) as tick,
             ):
                 while waiting or running:
-                    unended = {c.id for group in [*waiting, *running.values()] for c in group}
-                    for group in list(waiting):
-                        if not any(cell.parent and cell.parent.id in unended for cell in group):
-                            waiting.remove(group)
-                            running[begin(ray, group)] = group
+                    for group in free_to_start(waiting, running.values()):
+                        waiting.remove(group)
+                        running[begin(ray, group)] = group
                     ended, _ = ray.wait(list(running), timeout=PATIENCE_S)
                     for task in ended:
                         group = running.pop(task)
                         failures += _told(ray, task, group, store)
                         tick(len(groups) - len(waiting) - len(running), group[0].label)
         finally:
-            mark_unended(_begun(running.values(), store), store, "interrupted")
+            mark_interrupted(running.values(), store)
         if failures:
             raise WorkerError("; ".join(failures))
 
@@ -216,8 +220,3 @@ def _told(ray: Any, task: Any, group: Sequence[Cell], store: Store) -> list[str]
         mark_unended(group, store, "failed", error=reason)
         return [f"{group[0].label} failed: {reason}; the same command tries again"]
     return []
-
-
-def _begun(groups: Collection[Sequence[Cell]], store: Store) -> list[Cell]:
-    cells = [cell for group in groups for cell in group]
-    return [cell for cell in cells if store.folder(cell).status()["state"] == "running"]

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -148,10 +148,29 @@ def mark_unended(cells: Sequence[Cell], store: Store, state: str, **fields: str)
 
     On a full disk, they stay as they are.
     """
-    for folder in map(store.folder, cells):
-        if folder.status()["state"] not in ("done", "diverged"):
+    for cell in cells:
+        if not store.has_ended(cell):
             with contextlib.suppress(OSError):
-                folder.set_status(state, **fields)
+                store.folder(cell).set_status(state, **fields)
+
+
+def mark_interrupted(groups: Iterable[Sequence[Cell]], store: Store) -> None:
+    """Mark those that had begun of groups that were stopped."""
+    cells = [cell for group in groups for cell in group]
+    begun = [cell for cell in cells if store.folder(cell).status()["state"] == "running"]
+    mark_unended(begun, store, "interrupted")
+
+
+def free_to_start(
+    waiting: Sequence[Sequence[Cell]], running: Iterable[Sequence[Cell]]
+) -> list[Sequence[Cell]]:
+    """Waiting groups no cell of which continues one that has not ended yet."""
+    unended = {cell.id for group in (*waiting, *running) for cell in group}
+    return [
+        group
+        for group in waiting
+        if not any(cell.parent and cell.parent.id in unended for cell in group)
+    ]
 
 
 def disk_hint(error: OSError) -> str | None:

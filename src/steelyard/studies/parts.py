@@ -180,6 +180,18 @@ def write_outcome(
     write_json(folder.path / "result.json", result)
 
 
+def run_notes(cell: Cell, store: Store) -> list[str]:
+    """What a reader must know of a run: its error, what it says itself, with whom it trained."""
+    folder = store.folder(cell)
+    status, result = folder.status(), folder.read("result.json") or {}
+    notes = [status["error"]] if status.get("error") else []
+    notes += result.get("notes", [])
+    together = result.get("together", 1)
+    if together > 1:
+        notes.append(f"{together} runs trained together: seconds are the group's over {together}")
+    return notes
+
+
 def record_origin(cell: Cell, store: Store) -> dict[str, Any]:
     """Fields of a record that say which run it is of, how that ended, where and how long it ran.
 
@@ -192,6 +204,8 @@ def record_origin(cell: Cell, store: Store) -> dict[str, Any]:
     return {
         "arm": cell.arm,
         "seed": cell.seed,
+        "axes": dict(cell.axes),
+        "parent": None if cell.parent is None else cell.parent.id,
         "seconds": round(seconds / result.get("together", 1), 2),
         "version": versions.get("steelyard", metadata.version("steelyard")),
         "hardware": result.get("hardware", hardware()),

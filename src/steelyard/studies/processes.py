@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.studies.cells import Cell, Saved, Store, Study
-from steelyard.studies.executors import WorkerError, mark_unended
+from steelyard.studies.executors import WorkerError, free_to_start, mark_interrupted
 from steelyard.studies.hardware import share_of_memory
 
 PATIENCE_S = 0.2
@@ -38,7 +38,7 @@ class ProcessExecutor:
         make_progress: Callable[[str, int], Any],
     ) -> None:
         """Hand out a group once the parents of its cells have ended; stop all if one fails."""
-        waiting = [list(group) for group in groups]
+        waiting = list(groups)
         total = len(waiting)
         workers: list[_Worker] = []
         try:
@@ -53,19 +53,13 @@ class ProcessExecutor:
                 worker.stop()
             for worker in workers:
                 worker.process.wait()
-                group = worker.group or []
-                begun = [c for c in group if store.folder(c).status()["state"] == "running"]
-                mark_unended(begun, store, "interrupted")
+            mark_interrupted(_worked_on(workers), store)
 
     def _hand_out(
-        self, study: str, folder: Path, waiting: list[list[Cell]], workers: "list[_Worker]"
+        self, study: str, folder: Path, waiting: list[Sequence[Cell]], workers: "list[_Worker]"
     ) -> None:
         """Give groups whose cells wait for no other to free workers, which start when needed."""
-        running = [worker.group for worker in workers if worker.group]
-        unended = {cell.id for group in [*waiting, *running] for cell in group}
-        for group in list(waiting):
-            if any(cell.parent and cell.parent.id in unended for cell in group):
-                continue
+        for group in free_to_start(waiting, _worked_on(workers)):
             free = next((worker for worker in workers if worker.group is None), None)
             if free is None and len(workers) < self.workers:
                 number = len(workers)
@@ -99,7 +93,7 @@ class _Worker:
 
     def __init__(self, words: Sequence[str], log: Path, environment: Mapping[str, str]):
         self.log = log
-        self.group: list[Cell] | None = None
+        self.group: Sequence[Cell] | None = None
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "steelyard.studies.worker", *words],
@@ -113,7 +107,7 @@ class _Worker:
         assert self.process.stdout
         self._orders, self.answers = self.process.stdin, self.process.stdout
 
-    def take(self, group: list[Cell]) -> None:
+    def take(self, group: Sequence[Cell]) -> None:
         """Let it run a group."""
         self.group = group
         # One that has died answers nothing, which is noticed where answers are read.
@@ -130,7 +124,11 @@ class _Worker:
         self.answers.close()
 
 
-def _take_ended(workers: Sequence[_Worker], store: Store) -> list[list[Cell]]:
+def _worked_on(workers: Sequence[_Worker]) -> list[Sequence[Cell]]:
+    return [worker.group for worker in workers if worker.group]
+
+
+def _take_ended(workers: Sequence[_Worker], store: Store) -> list[Sequence[Cell]]:
     """Wait a moment for workers to end their groups, and take these from them.
 
     Raises:

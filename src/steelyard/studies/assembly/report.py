@@ -89,7 +89,7 @@ def study_records(
 ) -> tuple[list[Record], StudyReport]:
     """Records of all cells that have ended, and the report's specification."""
     cells = plan_cells(config)
-    ended = [c for c in cells if store.folder(c).status()["state"] in ("done", "diverged")]
+    ended = [c for c in cells if store.has_ended(c)]
     rows = {c.id: _training_rows(c, store) for c in ended}
     limits = _least_seconds(ended, rows, store)
     common = {"study": "assembly", "preset": preset, "command": command}
@@ -140,13 +140,11 @@ def _record(
         )
     success, first_end = result.get("success", []), least.get((cell.axes["task"], cell.seed))
     return Record(
-        axes=dict(cell.axes),
         metrics=_metrics(result) | learning_metrics(rows, first_end),
         per_start_returns=tuple(success),
         curve=tuple(_point(row) for row in _thinned(rows)),
         frames=result.get("frames"),
         epochs=None,
-        parent=None if cell.parent is None else cell.parent.id,
         notes=tuple(notes),
         **record_origin(cell, store),
         **common,

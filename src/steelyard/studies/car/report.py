@@ -96,7 +96,7 @@ def study_records(
 ) -> tuple[list[Record], StudyReport]:
     """Records of all cells that have ended, one per test set, and the report's specification."""
     cells = plan_cells(config)
-    ended = [c for c in cells if store.folder(c).status()["state"] in ("done", "diverged")]
+    ended = [c for c in cells if store.has_ended(c)]
     common = {"study": "car", "preset": preset, "command": command}
     records = [record for cell in ended for record in _records(cell, store, common)]
     return records, _specification(config, records)
@@ -106,23 +106,21 @@ def _records(cell: Cell, store: Store, common: dict[str, Any]) -> list[Record]:
     folder = store.folder(cell)
     status, result = folder.status(), folder.read("result.json") or {}
     together = result.get("together", 1)
-    origin = record_origin(cell, store)
+    origin = record_origin(cell, store) | {"parent": None}
     notes = [status["error"]] if status.get("error") else []
     if together > 1:
         notes.append(f"{together} runs in one program: seconds are the program's over {together}")
     tests = result.get("tests") or {str(cell.axes["data"]): {}}
     return [
         Record(
-            axes={"data": name},
             metrics=_metrics(found),
             # The hold-out is another file for each seed: its rollouts are not those of other seeds.
             per_start_returns=(() if name.startswith(HOLD_OUT) else tuple(found.get("ate_m", ()))),
             curve=_curve(folder.metrics, together) if i == 0 else (),
             frames=None,
             epochs=None,
-            parent=None,
             notes=tuple(notes) if i == 0 else (),
-            **(origin if i == 0 else origin | {"seconds": 0.0}),
+            **(origin | {"axes": {"data": name}} | ({} if i == 0 else {"seconds": 0.0})),
             **common,
         )
         for i, (name, found) in enumerate(tests.items())

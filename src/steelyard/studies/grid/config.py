@@ -7,6 +7,7 @@ from steelyard.agents.acfql import ACFQLConfig
 from steelyard.agents.bc import BCConfig
 from steelyard.envs.registry import env_spec
 from steelyard.studies.grid.arms import ALL, FEW, OFFLINE
+from steelyard.studies.offline2online.config import QUICK_AGENT
 from steelyard.studies.parts import each_part, running
 
 PRESETS = {
@@ -41,18 +42,7 @@ class Part:
     """Cloning, which also makes scores for the other learner."""
     clone_steps: int = 2_000
     """Its gradient steps."""
-    agent: ACFQLConfig = ACFQLConfig(
-        hidden=(128, 128),
-        batch_size=64,
-        lr=1e-3,
-        discount=0.98,
-        tau=0.02,
-        num_qs=2,
-        flow_steps=5,
-        alpha=5.0,
-        normalize_q_loss=True,
-        reduction="self_normalised_mean",
-    )
+    agent: ACFQLConfig = QUICK_AGENT
     """Flow Q-learning, as in the study `offline2online`."""
     agent_steps: int = 1_000
     """Its gradient steps."""

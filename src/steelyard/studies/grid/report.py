@@ -9,7 +9,13 @@ from steelyard.studies.cells import Cell, Store
 from steelyard.studies.grid.arms import ARMS
 from steelyard.studies.grid.config import GridConfig
 from steelyard.studies.grid.plan import STUDY, UNIFORM, Data, plan_cells
-from steelyard.studies.parts import expected_seeds, many_comparisons, record_origin, task_panels
+from steelyard.studies.parts import (
+    expected_seeds,
+    many_comparisons,
+    record_origin,
+    run_notes,
+    task_panels,
+)
 
 METRICS = (
     Metric(
@@ -54,18 +60,13 @@ def study_records(
     wanted = {(task, name) for task, part in config.parts().items() for name in part.arms}
     cells = [c for c in plan_cells(config) if not isinstance(c.config, Data)]
     cells = [c for c in cells if (c.axes["task"], c.arm) in wanted]
-    ended = [c for c in cells if store.folder(c).status()["state"] in ("done", "diverged")]
+    ended = [c for c in cells if store.has_ended(c)]
     common = {"study": STUDY, "preset": preset, "command": command}
     return [_record(cell, store, common) for cell in ended], _specification(config)
 
 
 def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
-    folder = store.folder(cell)
-    status, result = folder.status(), folder.read("result.json") or {}
-    together = result.get("together", 1)
-    notes = [status["error"]] if status.get("error") else []
-    if together > 1:
-        notes.append(f"{together} runs trained together: seconds are the group's over {together}")
+    result = store.folder(cell).read("result.json") or {}
     metrics: dict[str, Any] = {}
     if "success" in result:
         metrics = {
@@ -74,14 +75,12 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
             **{name: round(value, 4) for name, value in result["emphasis"].items()},
         }
     return Record(
-        axes=dict(cell.axes),
         metrics=metrics,
         per_start_returns=tuple(result.get("success", ())),
         curve=(),
         frames=None,
         epochs=None,
-        parent=None if cell.parent is None else cell.parent.id,
-        notes=tuple(notes),
+        notes=tuple(run_notes(cell, store)),
         **record_origin(cell, store),
         **common,
     )

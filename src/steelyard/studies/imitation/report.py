@@ -100,7 +100,7 @@ def study_records(
     """
     dataset = shared_dataset(config, store)
     cells = plan_cells(config, None if dataset is None else dataset.sha256)
-    ended = [c for c in cells if store.folder(c).status()["state"] in ("done", "diverged")]
+    ended = [c for c in cells if store.has_ended(c)]
     results = {c.id: store.folder(c).read("result.json") or {} for c in ended}
     returns = {(c.arm, c.seed): results[c.id].get("per_start_returns") for c in ended}
     if dataset is not None and dataset.rewards is not None:
@@ -159,13 +159,11 @@ def _record(
     if online and late:
         values["share_of_evaluations_below_0.9"] = float(np.mean(np.asarray(late) < 0.9))
     return Record(
-        axes=dict(cell.axes),
         metrics=values,
         per_start_returns=tuple(round(x, 3) for x in per_start),
         curve=tuple(curve) if cell.arm != "random" else (),
         frames=result.get("frames"),
         epochs=result.get("epochs"),
-        parent=None if cell.parent is None else cell.parent.id,
         notes=tuple(notes),
         **origin,
         **common,

@@ -10,7 +10,13 @@ from steelyard.studies.cells import Cell, Store
 from steelyard.studies.offline2online.arms import ARMS
 from steelyard.studies.offline2online.config import Offline2OnlineConfig
 from steelyard.studies.offline2online.plan import DATA, OFFLINE, STUDY, plan_cells
-from steelyard.studies.parts import expected_seeds, many_comparisons, record_origin, task_panels
+from steelyard.studies.parts import (
+    expected_seeds,
+    many_comparisons,
+    record_origin,
+    run_notes,
+    task_panels,
+)
 from steelyard.training.metrics import read_rows
 from steelyard.training.trajectory_metrics import PREFIX
 
@@ -93,7 +99,7 @@ def study_records(
 ) -> tuple[list[Record], StudyReport]:
     """Records of all online phases that have ended, and the report's specification."""
     cells = [c for c in plan_cells(config) if c.arm != DATA and not c.arm.startswith(OFFLINE)]
-    ended = [c for c in cells if store.folder(c).status()["state"] in ("done", "diverged")]
+    ended = [c for c in cells if store.has_ended(c)]
     common = {"study": STUDY, "preset": preset, "command": command}
     return [_record(cell, store, common) for cell in ended], _specification(config)
 
@@ -105,20 +111,15 @@ def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     before = store.folder(offline).read("result.json") or {}
     together = result.get("together", 1)
     rows = read_rows(folder.metrics) if status["state"] == "done" else []
-    notes = [status["error"]] if status.get("error") else []
-    if together > 1:
-        notes.append(f"{together} runs trained together: seconds are the group's over {together}")
     start = {"frames": 0, "seconds": 0.0, "success": float(np.mean(before.get("success", [0.0])))}
     curve = [start] + [_point(row, together) for row in rows if row.get(SUCCESS) is not None]
     return Record(
-        axes=dict(cell.axes),
         metrics=_metrics(result, before, curve, rows),
         per_start_returns=tuple(result.get("success", ())),
         curve=tuple(curve) if rows else (),
         frames=result.get("frames"),
         epochs=None,
-        parent=offline.id,
-        notes=tuple(notes),
+        notes=tuple(run_notes(cell, store)),
         **record_origin(cell, store),
         **common,
     )

@@ -6,7 +6,13 @@ import numpy as np
 
 from steelyard.reports import Arm, Comparison, Line, Metric, Record, StudyReport
 from steelyard.studies.cells import Cell, Store
-from steelyard.studies.parts import expected_seeds, many_comparisons, record_origin, task_panels
+from steelyard.studies.parts import (
+    expected_seeds,
+    many_comparisons,
+    record_origin,
+    run_notes,
+    task_panels,
+)
 from steelyard.studies.piano.arms import ARMS
 from steelyard.studies.piano.config import PianoConfig
 from steelyard.studies.piano.plan import STUDY, Base, Tuned, plan_cells
@@ -60,29 +66,22 @@ def study_records(
     cells = [c for c in plan_cells(config) if isinstance(c.config, (Base, Tuned))]
     wanted = {name for part in config.parts().values() for name in part.arms}
     cells = [c for c in cells if c.arm in wanted]
-    ended = [c for c in cells if store.folder(c).status()["state"] in ("done", "diverged")]
+    ended = [c for c in cells if store.has_ended(c)]
     common = {"study": STUDY, "preset": preset, "command": command}
     return [_record(cell, store, common) for cell in ended], _specification(config)
 
 
 def _record(cell: Cell, store: Store, common: dict[str, Any]) -> Record:
     folder = store.folder(cell)
-    status, result = folder.status(), folder.read("result.json") or {}
-    together = result.get("together", 1)
+    result = folder.read("result.json") or {}
     rows = read_rows(folder.metrics) if folder.metrics.exists() else []
-    notes = [status["error"]] if status.get("error") else []
-    notes += result.get("notes", [])
-    if together > 1:
-        notes.append(f"{together} runs trained together: seconds are the group's over {together}")
     return Record(
-        axes=dict(cell.axes),
         metrics=_metrics(result, rows, told_of(cell)),
         per_start_returns=tuple(result.get("success", ())),
         curve=(),
         frames=None,
         epochs=None,
-        parent=None if cell.parent is None else cell.parent.id,
-        notes=tuple(notes),
+        notes=tuple(run_notes(cell, store)),
         **record_origin(cell, store),
         **common,
     )
