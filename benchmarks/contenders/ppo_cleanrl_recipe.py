@@ -9,13 +9,13 @@ wrappers of each environment, advantages normalised by minibatch, values clipped
 at 0.5.
 """
 
-import argparse
 import warnings
 
 import gymnasium
 import numpy as np
 import torch
 from measured import Moment, report
+from ppo_sizes import size_parser
 from torch import Tensor, nn
 
 GAMMA, LAMBDA, CLIP, VALUE_FACTOR, MAX_NORM, RATE = 0.99, 0.95, 0.2, 0.5, 0.5, 3e-4
@@ -91,15 +91,7 @@ def step(learner: Learner, optimiser: torch.optim.Optimizer, batch: tuple[Tensor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--env", default="HalfCheetah-v5")
-    parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--num-envs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--minibatches", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = size_parser(__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -3,12 +3,12 @@
 Started by ``benchmarks/peers.py``.
 """
 
-import argparse
 import contextlib
 import tempfile
 from pathlib import Path
 
 from measured import Moment, report
+from ppo_sizes import size_parser
 
 from steelyard.agents.ppo import PPOConfig
 from steelyard.training.group import RunGroup
@@ -27,15 +27,7 @@ class WindowClosed(Exception):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", default="HalfCheetah-v5")
-    parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--num-envs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--minibatches", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = size_parser(__doc__)
     args = parser.parse_args()
 
     items = args.num_envs * args.steps
