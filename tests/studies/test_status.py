@@ -79,6 +79,14 @@ def test_the_headline_counts_states_and_tells_the_time_left():
     assert headline([run_of("waiting")]) == "1 waiting"
 
 
+@pytest.mark.parametrize("command", ["run", "report"])
+def test_only_the_status_can_be_watched(command, children, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["study", command, "toy", "--preset", "only", "--runs", str(tmp_path), "--watch", "5"])
+    assert "--watch is an option of `study status`" in capsys.readouterr().err
+    assert not list(tmp_path.glob("toy"))
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(5.0, "5 s"), (89.4, "89 s"), (90.0, "2 min"), (5300.0, "88 min"), (11100.0, "3 h 05 min")],

@@ -51,6 +51,7 @@ def _list(_: list[str]) -> None:
 
 def _run(rest: list[str]) -> None:
     study, preset, config, options, outputs = _parse(rest)
+    _refuse_watch(outputs)
     command = shlex.join(["steelyard", "study", "run", *rest])
     folder = run_study(study, config, preset, command, options, progress)
     _write(study, folder, options.runs, outputs)
@@ -70,6 +71,7 @@ def _status(rest: list[str]) -> None:
 
 def _report(rest: list[str]) -> None:
     study, preset, config, options, outputs = _parse(rest)
+    _refuse_watch(outputs)
     folder = study_folder(Store(options.runs, study.name), preset, config)
     if not (folder / "study.json").exists():
         raise ValueError(
@@ -77,6 +79,11 @@ def _report(rest: list[str]) -> None:
             f"`steelyard study run {study.name}` with the same options makes it."
         )
     _write(study, folder, options.runs, outputs)
+
+
+def _refuse_watch(outputs: Outputs) -> None:
+    if outputs.watch is not None:
+        raise ValueError("--watch is an option of `study status`; give it in another terminal")
 
 
 def _write(study: Any, folder: Path, runs: Path, outputs: Outputs) -> None:
