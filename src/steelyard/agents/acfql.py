@@ -20,6 +20,7 @@ from steelyard.data.normalisation import Normaliser
 from steelyard.nets import MLP
 from steelyard.nets.ensemble import apply_ensemble, make_ensemble
 from steelyard.nets.flow import VelocityField, flow_errors, integrate
+from steelyard.numerics.extremes import lowest
 from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import polyak_update
 from steelyard.types import ChunkBatch, ChunkTransition, EnvSpec, UpdateInfo
@@ -294,7 +295,7 @@ class ACFQL(eqx.Module):
 
     def _aggregate(self, q: Float[Array, " critic"]) -> Float[Array, ""]:
         if self.config.q_agg == "min":
-            return jnp.min(q)
+            return lowest(q)
         if self.config.q_agg == "lcb":
             return jnp.mean(q) - self.config.rho * jnp.std(q)
         return jnp.mean(q)

@@ -27,6 +27,7 @@ from steelyard.nets import (
     sample_tanh_normal,
     tanh_normal_log_prob,
 )
+from steelyard.numerics.extremes import lowest
 from steelyard.numerics.inverse_rl import bounded_reward, ipmd_reward_loss, mirror_step_loss
 from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import minibatch, polyak_update, select
@@ -302,7 +303,7 @@ class IPMD(eqx.Module):
         """
         mean, log_std = self.actor(item.next_observation)
         action, log_prob = sample_tanh_normal(mean, log_std, noise)
-        q = jnp.min(q_values(self.target_critics, item.next_observation, action))
+        q = lowest(q_values(self.target_critics, item.next_observation, action))
         value = q - jnp.exp(self.log_alpha) * log_prob
         reward = item.reward - self.average_reward
         if self.config.gamma == 1.0:
@@ -327,7 +328,7 @@ class IPMD(eqx.Module):
             def item(o: Array, e: Array) -> tuple[Array, Array]:
                 mean, log_std = actor(o)
                 action, log_prob = sample_tanh_normal(mean, log_std, e)
-                q, before = jnp.min(q_values(self.critics, o, action)), None
+                q, before = lowest(q_values(self.critics, o, action)), None
                 if self.mirror_actor is not None:
                     pre_tanh = mean + jnp.exp(log_std) * e
                     before = tanh_normal_log_prob(pre_tanh, *self.mirror_actor(o))

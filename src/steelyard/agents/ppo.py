@@ -19,6 +19,7 @@ from steelyard.agents.base import ReductionName, loss_reduction
 from steelyard.data.normalisation import Normaliser
 from steelyard.nets import MLP
 from steelyard.numerics import gaussian
+from steelyard.numerics.extremes import higher
 from steelyard.numerics.optimisation import start_optimiser
 from steelyard.numerics.trees import select
 from steelyard.types import EnvSpec, RolloutBatch, RolloutItems, UpdateInfo
@@ -363,7 +364,7 @@ def policy_terms(actor: Actor, items: RolloutItems, config: PPOConfig) -> Policy
     mean = jax.vmap(actor)(items.features)
     ratio = jnp.exp(log_ratio(actor, items))
     clipped = jnp.clip(ratio, 1.0 - config.clip_coef, 1.0 + config.clip_coef)
-    policy = jnp.maximum(-items.advantage * ratio, -items.advantage * clipped)
+    policy = higher(-items.advantage * ratio, -items.advantage * clipped)
     return PolicyTerms(policy, jnp.mean(jnp.abs(mean), 1), jnp.mean(mean**2, 1))
 
 
@@ -373,7 +374,7 @@ def value_losses(critic: Critic, items: RolloutItems, config: PPOConfig) -> Floa
     squares = (value - items.value_target) ** 2
     if config.clip_vloss:
         change = jnp.clip(value - items.value, -config.clip_coef, config.clip_coef)
-        squares = jnp.maximum(squares, (items.value + change - items.value_target) ** 2)
+        squares = higher(squares, (items.value + change - items.value_target) ** 2)
     return 0.5 * squares
 
 

@@ -27,6 +27,7 @@ from steelyard.nets import (
     q_values,
     sample_tanh_normal,
 )
+from steelyard.numerics.extremes import lowest
 from steelyard.numerics.optimisation import optimise, start_optimiser
 from steelyard.numerics.trees import minibatch, polyak_update
 from steelyard.types import EnvSpec, Transition, UpdateInfo, late
@@ -222,7 +223,7 @@ class SAC(eqx.Module):
         """``y = r + gamma (1 - terminated) (min_j Qbar_j(o', a') - alpha log pi(a'|o'))``."""
         mean, log_std = self.actor(item.next_observation)
         action, log_prob = sample_tanh_normal(mean, log_std, noise)
-        q = jnp.min(self._q(self.target_critics, item.next_observation, action, key))
+        q = lowest(self._q(self.target_critics, item.next_observation, action, key))
         value = q - jnp.exp(self.log_alpha) * log_prob
         return soft_target(item.reward, item.terminated, value, self.config.gamma)
 
@@ -235,7 +236,7 @@ class SAC(eqx.Module):
         config, alpha = self.config, jnp.exp(self.log_alpha)
         noise = jax.random.normal(key, (observation.shape[0], self.actor.net.biases[-1].size // 2))
         (keys,) = self._dropout_keys(key, (1, noise.shape[0]))
-        of_both = {"min": jnp.min, "mean": jnp.mean}[config.actor_q]
+        of_both = {"min": lowest, "mean": jnp.mean}[config.actor_q]
 
         def loss(actor: TanhGaussian) -> tuple[Array, Array]:
             def item(o: Array, e: Array, k: Array | None) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from steelyard.agents.dynamics.config import COMPONENTS, DynamicsConfig
 from steelyard.agents.dynamics.models import Model, Parts
 from steelyard.numerics import se2
+from steelyard.numerics.extremes import highest
 from steelyard.types import Window
 
 
@@ -171,7 +172,7 @@ def item_losses(
         case "final":
             over_time = per_step[-1]
         case "max":
-            over_time = jnp.max(per_step)
+            over_time = highest(per_step)
     origin = jnp.zeros(3)
     reached = se2.integrate(origin, predicted, window.dt, config.integrator)[1:]
     true = jax.vmap(se2.relative, (None, 0))(window.pose[0], window.pose[1:])
