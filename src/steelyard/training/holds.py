@@ -4,6 +4,7 @@ A hold is a lock of the operating system on the file ``.hold``, which ends with 
 that ends. On file systems that know no locks nothing is held.
 """
 
+import atexit
 import datetime
 import errno
 import json
@@ -103,7 +104,8 @@ def hold_to_the_end(folder: Path, patience_s: float = GLANCE_S) -> None:
     """
     place = Path(folder).resolve()
     if place not in _KEPT:
-        _KEPT[place] = Hold([place], patience_s=patience_s)
+        hold = _KEPT[place] = Hold([place], patience_s=patience_s)
+        atexit.register(hold.release)
 
 
 def is_held(folder: Path) -> bool:
