@@ -15,7 +15,7 @@ test: $(VENV)/.test  ## everything but the slow learning tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=40
 
 test-slow: $(VENV)/.test  ## statistical learning tests, minutes each
-	$(BIN)/python -m pytest -m slow --durations=20
+	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=false $(BIN)/python -m pytest -m slow --durations=20
 
 check: $(VENV)/.test  ## style, types, layers, freshness of generated results and pages
 	$(BIN)/ruff check .

@@ -267,11 +267,7 @@ KEY = jax.random.key(11)
 EXTREMES = (1e6, -1e6, 1e30)
 
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Compiler options: these programs run once or twice, so compiling them fast is what counts."""
-
-
-@functools.partial(jax.jit, compiler_options=QUICK)
+@jax.jit
 def update(agent, batch, key, weights=None):
     """One compiled update; learners of one structure share the program."""
     return agent.update(batch, key, weights)
@@ -410,7 +406,7 @@ def seeds_together_equal_each_alone(example: Example) -> None:
         body = lambda a, k: (a.update(example.batch, k)[0], None)  # noqa: E731
         return jax.lax.scan(body, agent, steps)[0]
 
-    together = jax.jit(jax.vmap(train), donate_argnums=0, compiler_options=QUICK)(together)
+    together = jax.jit(jax.vmap(train), donate_argnums=0)(together)
     for i, agent in enumerate(agents):
         for step in steps:
             agent, _ = update(agent, example.batch, step)

@@ -24,9 +24,6 @@ from steelyard.numerics.vehicle import DART, MUSHR
 from steelyard.training.dynamics import loss_emphasis, program_of
 from steelyard.types import Window
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Compiler options: these programs run a few times, so compiling them fast is what counts."""
-
 SCALES = Scales(
     twist_mean=jnp.array([0.5, 0.0, 0.1]),
     twist_std=jnp.array([1.5, 0.2, 2.0]),
@@ -56,7 +53,7 @@ def plant_of(config: ModelConfig, command_kind: str = "velocity"):
 @functools.cache
 def model_of(config: ModelConfig, command_kind: str = "velocity"):
     """The model as it is drawn, on the plant of its car."""
-    make = jax.jit(make_model, static_argnums=1, compiler_options=QUICK)
+    make = jax.jit(make_model, static_argnums=1)
     return make(KEY, DynamicsConfig(model=config), plant_of(config, command_kind), SCALES)
 
 

@@ -1,7 +1,6 @@
 """Contrastive preference learning: by hand, laws, each term and each setting felt."""
 
 import dataclasses
-import functools
 
 import equinox as eqx
 import jax
@@ -22,9 +21,9 @@ SMALL = CPLConfig(hidden=(8,))
 KEY = jax.random.key(3)
 
 
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+@jax.jit
 def update(agent, data, key, weights=None):
-    """One compiled update; compiling it fast is what counts here."""
+    """One compiled update."""
     return agent.update(data, key, weights)
 
 

@@ -11,7 +11,6 @@ import optax
 import pytest
 from dynamics_examples import (
     KEY,
-    QUICK,
     batch_of,
     learner_of,
     leaves_of,
@@ -42,7 +41,7 @@ BATCHES = jax.tree.map(lambda *x: np.stack(x), *PER_STEP)
 KEYS = jax.random.split(KEY, STEPS)
 
 
-@functools.partial(jax.jit, compiler_options=QUICK)
+@jax.jit
 def _train(agent, batches, keys):
     def body(agent, given):
         agent, info = agent.update(*given)
@@ -92,7 +91,7 @@ def test_alpha_one_is_bit_equal_to_mean(changes):
 
 
 def test_the_mean_arm_is_gradient_descent_on_the_plain_mean():
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def plain(agent, batches, keys):
         schedule = optax.cosine_decay_schedule(1e-3, STEPS, 1e-3)
         optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dynamics_examples import KEY, QUICK, SCALES, awake, leaves_of, model_of, small, windows
+from dynamics_examples import KEY, SCALES, awake, leaves_of, model_of, small, windows
 
 from steelyard.agents.dynamics import AdapterConfig, DynamicsConfig, LossConfig, RolloutConfig
 from steelyard.agents.dynamics.learner import trainable
@@ -54,7 +54,7 @@ def config_of(reduction: str = "mean", model=None) -> DynamicsConfig:
     return DynamicsConfig(model=small() if model is None else model, loss=loss)
 
 
-@functools.partial(jax.jit, static_argnames="config", compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnames="config")
 def losses_of(model, window, many, key, config):
     """Losses of every window (second axis) under every one of the settings (first axis)."""
     keys = jax.random.split(key, window.dt.shape[0])
@@ -77,7 +77,7 @@ def losses(model, window, *many, config=None) -> ItemLosses:
 # -- gradients -------------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames="config", compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnames="config")
 def gradients_of(model, window, many, config):
     """The gradient of the whole objective under every one of the settings."""
     learned, rest = eqx.partition(model, trainable(model))
@@ -323,7 +323,7 @@ def test_detaching_stops_every_gradient_between_steps(physics):
     model = awake(small(physics=physics), size=0.1)
     window = jax.tree.map(lambda x: x[0], windows(1, 2))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def slopes(detach):
         def last(twist, command):
             moved = dataclasses.replace(window, twist=twist, command=command)

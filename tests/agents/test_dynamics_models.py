@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from dynamics_examples import (
     KEY,
-    QUICK,
     awake,
     model_of,
     plant_of,
@@ -64,7 +63,7 @@ def test_step_is_continuous_through_zero_acceleration_and_speed(physics, kind):
 
         moves = reach * np.concatenate([-2 * np.eye(5), -np.eye(5), np.eye(5), 2 * np.eye(5)])
         rows = jnp.asarray((AT[:, None] + moves[None]).reshape(-1, 5))
-        there = jax.jit(jax.vmap(following), compiler_options=QUICK)(rows)
+        there = jax.jit(jax.vmap(following))(rows)
         there = np.asarray(there).reshape(len(AT), 4, 5, 3)
     far_left, left, right, far_right = np.moveaxis(there, 1, 0)
     slope_left, slope_right = (left - far_left) / reach, (far_right - right) / reach
@@ -132,7 +131,7 @@ def test_turned_off_features_take_their_inputs_with_them():
 # -- zero networks ---------------------------------------------------------------------------
 
 
-run = jax.jit(predict, static_argnames="history", compiler_options=QUICK)
+run = jax.jit(predict, static_argnames="history")
 
 
 def _predicted(model, window, history=0, bias=(0.0, 0.0, 0.0)):

@@ -19,7 +19,6 @@ from steelyard.types import EnvSpec, PreferenceBatch, Segment, Transition
 
 STATES = 8
 SPEC = EnvSpec("chain", STATES, (-1.0,), (1.0,), 20, can_terminate=True)
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def chain(states: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -65,7 +64,7 @@ def learned_reward() -> PreferenceReward:
     )
     config = RewardConfig(hidden=(32,), learning_rate=3e-3, members=2)
     reward = PreferenceReward.create(jax.random.key(0), SPEC, config, Normaliser.identity(STATES))
-    update = jax.jit(PreferenceReward.update, compiler_options=QUICK)
+    update = jax.jit(PreferenceReward.update)
     _, before = update(reward, batch, jax.random.key(0))
     for step in range(300):
         reward, info = update(reward, batch, jax.random.key(step))
@@ -96,7 +95,7 @@ def test_the_greedy_policy_on_the_learned_reward_is_optimal():
     rows = Transition(one_hot(before), action, rewards, jnp.zeros(len(move), bool), one_hot(after))
     config = PIQLConfig(hidden=(32,), learning_rate=3e-3, gamma=0.9, tau=0.05, expectile=0.9)
     agent = PIQL.create(jax.random.key(1), SPEC, config, Normaliser.identity(STATES))
-    update = jax.jit(PIQL.update, compiler_options=QUICK)
+    update = jax.jit(PIQL.update)
     for step in range(500):
         agent, _ = update(agent, rows, jax.random.key(step))
     chosen = np.asarray(agent.act(one_hot(np.arange(STATES - 1)), jax.random.key(0), True))[:, 0]

@@ -6,7 +6,6 @@ import importlib.util
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -66,15 +65,6 @@ def circles(count=20, states=9, dt=0.1):
         groups=("circles",) * count,
         command_kind="throttle",
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler():
-    """Programs run for a moment here: compiling them fast is what counts."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

@@ -47,8 +47,6 @@ from steelyard.types import (
 KEY = jax.random.key(3)
 MASKED = 4
 """The item that does not count, where one does not."""
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Compiler options: these programs are small, so compiling them fast is what counts."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,7 +199,7 @@ def learner(kind: type) -> Learner:
     return LEARNERS[kind]()
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def drawn_update(example: Learner, batch: Any, indices: Any, weights: Any) -> tuple[Any, Any]:
     """What an update on these of a batch's items moves, and whether all of it is finite.
 
@@ -215,7 +213,7 @@ def drawn_update(example: Learner, batch: Any, indices: Any, weights: Any) -> tu
     return example.moved(agent), finite
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def plain_update(example: Learner, batch: Any) -> Any:
     """What an update without any weights moves."""
     return example.moved(example.agent.update(batch, KEY)[0])
@@ -233,7 +231,7 @@ def scores_of(kind: type) -> dict[str, np.ndarray]:
         return found
     name, which = example.losses, jnp.arange(ITEMS)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def learned(agent: Any, batch: Any) -> dict[str, Any]:
         params, rest = eqx.partition(example.moved(agent), eqx.is_inexact_array)
 

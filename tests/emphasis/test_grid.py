@@ -26,6 +26,7 @@ from grid_learners import (
 from weighting_laws import ITEMS, examples_of
 
 import steelyard.agents
+from steelyard.agents.sac import SAC
 from steelyard.data.demonstrations import Demonstrations
 from steelyard.data.episode import Episode
 from steelyard.data.provenance import Provenance
@@ -111,6 +112,17 @@ def test_every_score_and_weighting_moves_the_learner_both_ways(kind):
                 assert not same_bits(after, before), f"{score} × {weighting}"
                 count += 1
     assert count >= 2 * len(WEIGHTINGS)
+
+
+@pytest.mark.parametrize("level", [0, 3])
+@pytest.mark.parametrize("emitters", [False, True])
+def test_no_compilation_makes_a_slope_of_sac_nan(level, emitters):
+    """With ``jnp.min`` over the critics one did, on one row of one batch: see SAC's page."""
+    example, everyone = learner(SAC), jnp.arange(ITEMS)
+    options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": emitters}
+    update = jax.jit(drawn_update.__wrapped__, static_argnums=0, compiler_options=options)
+    for ratio in ratios("softmax", scores_of(SAC)["influence"]):
+        assert update(example, example.batch, everyone, ratio)[1]
 
 
 @pytest.mark.parametrize("kind", LEARNERS, ids=lambda kind: kind.__name__)

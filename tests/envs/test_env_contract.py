@@ -51,7 +51,7 @@ def test_every_family_has_an_example():
 
 
 @pytest.mark.parametrize(("id", "options", "one_start"), ALL, ids=IDS)
-def test_the_contract_holds(id, options, one_start):
+def test_the_contract_holds(id, options, one_start, optimised):
     steps = 60 if id.startswith("probe/") else None
     check_env(lambda seeds: make_env(id, seeds, **options), one_start=one_start, steps=steps)
 

@@ -21,7 +21,7 @@ def test_runs_of_one_seed_start_alike_and_live_apart():
     assert not np.array_equal(step.observation[0], step.observation[2])
 
 
-def test_each_row_is_that_of_its_own_environment():
+def test_each_row_is_that_of_its_own_environment(optimised):
     seeds = [9, 3, 9, 7, 3]
     env, alone = SharedStarts(FORK, seeds), [make_env(FORK, [s]) for s in seeds]
     np.testing.assert_array_equal(env.reset(), np.concatenate([e.reset() for e in alone]))

@@ -1,7 +1,7 @@
 """Extremes: values as NumPy has them, slopes by hand.
 
 That no compilation makes a slope NaN is seen where it was found: SAC in the grid's battery
-(tests/emphasis/test_grid.py), whose programs are compiled without optimisation.
+(tests/emphasis/test_grid.py).
 """
 
 import jax

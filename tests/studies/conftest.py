@@ -1,4 +1,4 @@
-"""Equal programs are compiled once for these tests, and not optimised."""
+"""Equal programs are compiled once for these tests."""
 
 import os
 from pathlib import Path
@@ -14,12 +14,11 @@ from steelyard import studies
 
 @pytest.fixture(scope="package", autouse=True)
 def compiler(tmp_path_factory):
-    """Settings of the compiler that make tiny runs cheap, as a child process needs them."""
+    """Settings of the compiler, as a child process needs them."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
-        "jax_disable_most_optimizations": True,
     }
     before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():

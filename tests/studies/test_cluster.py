@@ -118,6 +118,7 @@ def test_what_fails_is_told_when_the_others_have_run_and_divergence_is_a_result(
     assert outcome(tmp_path, config)["go_on", 3] == outcome(finished)["go_on", 3]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_once_too_often_is_told_and_the_study_goes_on_later(
     children, finished, tmp_path
 ):

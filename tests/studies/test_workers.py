@@ -69,7 +69,8 @@ def wait_for_a_checkpoint(study: subprocess.Popen, root: Path):
 def test_processes_give_the_same_results_as_one_group_after_the_other_on_the_chosen_device(
     children, finished, tmp_path
 ):
-    two = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    two = os.environ | {"XLA_FLAGS": flags}
     study = child(tmp_path, device="cpu:1", executor="process", stdout=subprocess.PIPE, env=two)
     chosen = study.communicate()[0].strip()
     assert study.returncode == 0

@@ -1,4 +1,4 @@
-"""Runs that many tests look at, made once; equal programs are compiled once, and not optimised."""
+"""Runs that many tests look at, made once; equal programs are compiled once."""
 
 import os
 
@@ -12,12 +12,11 @@ from steelyard.training.recipes import train_bc, train_ipmd, train_sac
 
 @pytest.fixture(scope="package", autouse=True)
 def compiler(tmp_path_factory):
-    """Settings of the compiler that make tiny runs cheap, as a child process needs them."""
+    """Settings of the compiler, as a child process needs them."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
-        "jax_disable_most_optimizations": True,
     }
     before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():

@@ -130,7 +130,9 @@ def with_replay(**settings):
 
 
 @pytest.mark.parametrize("settings", [{"power": 0.0}, {"floor": 1.0}])
-def test_hard_replay_without_sharpness_is_the_plain_run_bit_for_bit(settings, tmp_path, compiler):
+def test_hard_replay_without_sharpness_is_the_plain_run_bit_for_bit(
+    settings, tmp_path, compiler, optimised
+):
     plain, replayed = (
         train_dynamics((run,), group(tmp_path / name, seeds=(0,)), TRAIN, HELD_OUT, silent)
         for name, run in (("plain", RUN), ("replay", with_replay(**settings)))

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 from tiny_runs import group, rows_of, silent
@@ -25,16 +24,8 @@ SEEDS = (0, 1, 2, 3, 4)
 RUNS = task_runs(TASK)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def optimised(compiler):
-    """Long runs are worth optimising."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-
-
 @pytest.fixture(scope="module")
-def experts(tmp_path_factory, optimised):
+def experts(tmp_path_factory):
     """Returns ``[seed, start]`` of SAC after 15,000 frames, and ten episodes of each seed."""
     root = tmp_path_factory.mktemp("experts")
     loop = dataclasses.replace(RUNS.sac.loop, frames=15_000, eval_interval=None)

@@ -44,7 +44,7 @@ def train(root, tick=silent, runs=PACK, seeds=SEEDS, pack="map"):
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory, compiler):
+def packed(tmp_path_factory, compiler, optimised_throughout):
     """Two runs of all kinds of differences, one after the other in one program; its traces."""
     root, traces = tmp_path_factory.mktemp("packed"), []
     real = dynamics.validation

@@ -65,8 +65,7 @@ except ValueError as error:
 def child(code: str, *words: str):
     """What a process with two devices prints last."""
     two = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
     }
     words = (sys.executable, "-c", code, *words)
     done = subprocess.run(words, env=two, capture_output=True, text=True, check=False)
