@@ -1,5 +1,7 @@
 """The store of trajectories: chunks never leave their own, places and rows go round."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,9 +56,14 @@ def inserted(store, name, steps, ended, whole=True):
     return store, changed
 
 
+@functools.partial(jax.jit, static_argnums=3)
+def taken(store, item, start, chunk):
+    return store.chunks(item[None], start[None], chunk, 0.9, with_next=True)
+
+
 def check(store, item, start, chunk, name, steps, ended):
     """A chunk is that of its own trajectory, number by number."""
-    found = store.chunks(jnp.array([item]), jnp.array([start]), chunk, 0.9, with_next=True)
+    found = taken(store, jnp.asarray(item), jnp.asarray(start), chunk)
     count = min(chunk, steps - start)
     assert found.observation[0].tolist() == [name, start]
     assert found.next_observation[0].tolist() == [name, start + count]
@@ -80,7 +87,8 @@ def check(store, item, start, chunk, name, steps, ended):
     st.integers(1, 4),
 )
 def test_every_chunk_stays_in_its_own_trajectory(shapes, chunk):
-    store = store_of([n for n, _ in shapes], [e for _, e in shapes])
+    rows = 5 * (LONGEST + 1)  # the most there can be, so that few programs are compiled
+    store = store_of([n for n, _ in shapes], [e for _, e in shapes], offline_rows=rows)
     starts = store.critic_starts(chunk).tolist()
     for item, (steps, ended) in enumerate(shapes):
         assert starts[item] == (steps if ended else max(steps - chunk + 1, 0))
