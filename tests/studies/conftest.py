@@ -7,27 +7,17 @@ import jax
 import pytest
 import small_study
 import toy_runs
-from jax.experimental.compilation_cache import compilation_cache
+from compiling import equal_programs_once
 
 from steelyard import studies
+from steelyard.cli import main
 
 
 @pytest.fixture(scope="package", autouse=True)
 def compiler(tmp_path_factory):
     """Settings of the compiler, as a child process needs them."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # whatever was compiled before did without one
-    yield os.environ | {name.upper(): str(value) for name, value in settings.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with equal_programs_once(tmp_path_factory.mktemp("compiled")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,6 +39,19 @@ def finished(tmp_path_factory, compiler):
 def study(tmp_path_factory, compiler):
     """A finished imitation study: its folders, cells and records."""
     return small_study.Finished(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory, compiler):
+    """Runs the smoke preset of a study in this process; takes its name, returns its runs."""
+
+    def run(name):
+        root = tmp_path_factory.mktemp(name)
+        arguments = ["study", "run", name, "--preset", "smoke", "--runs", str(root)]
+        main([*arguments, "--executor", "inline"])
+        return root
+
+    return run
 
 
 @pytest.fixture

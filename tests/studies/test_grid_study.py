@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from steelyard.cli import main
 from steelyard.emphasis.demonstrations import EmphasisConfig
 from steelyard.studies.cells import Store
 from steelyard.studies.grid import STUDY
@@ -19,12 +18,9 @@ from steelyard.training.episode_scores import cloning_losses, score_episodes
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The smoke preset, run once, in this process."""
-    root = tmp_path_factory.mktemp("grid")
-    arguments = ["study", "run", "grid", "--preset", "smoke", "--runs", str(root)]
-    main([*arguments, "--executor", "inline"])
-    return root
+def finished(smoke):
+    """The smoke preset, run once."""
+    return smoke("grid")
 
 
 def test_a_study_runs_from_episodes_to_a_report(finished):

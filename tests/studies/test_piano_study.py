@@ -26,12 +26,9 @@ from steelyard.training.sac_policies import Network
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The smoke preset, run once, in this process."""
-    root = tmp_path_factory.mktemp("piano")
-    arguments = ["study", "run", "piano", "--preset", "smoke", "--runs", str(root)]
-    main([*arguments, "--executor", "inline"])
-    return root
+def finished(smoke):
+    """The smoke preset, run once."""
+    return smoke("piano")
 
 
 def report_folder(root: Path) -> Path:

@@ -1,10 +1,8 @@
 """Runs that many tests look at, made once; equal programs are compiled once."""
 
-import os
-
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from compiling import equal_programs_once
 from tiny_runs import BC_RUN, IPMD_RUN, SAC_RUN, demonstrations, group, silent
 
 from steelyard.training.recipes import train_bc, train_ipmd, train_sac
@@ -13,19 +11,8 @@ from steelyard.training.recipes import train_bc, train_ipmd, train_sac
 @pytest.fixture(scope="package", autouse=True)
 def compiler(tmp_path_factory):
     """Settings of the compiler, as a child process needs them."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # whatever was compiled before did without one
-    yield os.environ | {name.upper(): str(value) for name, value in settings.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with equal_programs_once(tmp_path_factory.mktemp("compiled")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module", autouse=True)
